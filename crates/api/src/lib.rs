@@ -1,0 +1,5 @@
+//! The Docker Engine API as types, and a client of it.
+//!
+//! Versions 1.24 to 1.51. Types describe the newest one; what differs for older clients is the door's business
+//! (`corten-daemon`, `docker/versions`).
+pub mod types;

@@ -1,0 +1,2 @@
+//! Wire documents, one file for each family of endpoints.
+pub mod container;

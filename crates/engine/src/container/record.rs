@@ -1,0 +1,65 @@
+//! A container's record: what it was asked to be. Written once at create, changed only by rename and update.
+//!
+//! The words are those of the Engine API's documents: they are the field's common language, and any other door
+//! translates into them.
+use std::collections::BTreeMap;
+
+use corten_api::types::container::{ContainerConfig, HostConfig, NetworkingConfig};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Without a leading slash.
+    pub name: String,
+    pub created: Timestamp,
+    /// `sha256:…` of the image's configuration.
+    pub image_id: String,
+    /// `linux`.
+    pub platform: String,
+    /// With the image's defaults merged in.
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    pub networking: NetworkingConfig,
+    /// What binds, mounts and volumes came to.
+    pub mounts: Vec<MountPoint>,
+    /// Layer ids of the image, lowest first: the root file system stays what it was even when the image is removed.
+    pub layers: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// What is executed: entry point, then command.
+    pub fn argv(&self) -> Vec<String> {
+        let parts = [&self.config.entrypoint, &self.config.cmd];
+        parts.into_iter().flatten().flatten().cloned().collect()
+    }
+}
+
+/// One mount beyond Docker's default set, resolved.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    /// `bind`, `volume` or `tmpfs`.
+    pub kind: String,
+    /// The volume's name, for volumes.
+    pub name: Option<String>,
+    /// A path of the host; empty for tmpfs.
+    pub source: String,
+    pub destination: String,
+    /// `local` for volumes.
+    pub driver: Option<String>,
+    /// As given (`ro`, `z`, …).
+    pub mode: String,
+    pub writable: bool,
+    /// `rprivate` unless asked otherwise.
+    pub propagation: String,
+    /// tmpfs options, in mount(8)'s words.
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// An anonymous volume: removed with its container when that is asked (`rm -v`, `--rm`).
+    #[serde(default)]
+    pub anonymous: bool,
+}

@@ -1,0 +1,70 @@
+//! A container's state, and the only ways between states.
+//!
+//! `Created` → `Starting` → `Running` ⇄ `Paused` → `Exited` → `Starting` …; anything at rest → `Removing`;
+//! `Removing` → `Dead` when something of it cannot be freed.
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Created,
+    Starting,
+    Running,
+    Paused,
+    Exited,
+    Removing,
+    Dead,
+}
+
+impl Phase {
+    /// Docker's word for it (`State.Status`).
+    pub fn status(self) -> &'static str {
+        match self {
+            Phase::Created | Phase::Starting => "created",
+            Phase::Running => "running",
+            Phase::Paused => "paused",
+            Phase::Exited => "exited",
+            Phase::Removing => "removing",
+            Phase::Dead => "dead",
+        }
+    }
+
+    /// Has it a living process?
+    pub fn is_running(self) -> bool {
+        matches!(self, Phase::Running | Phase::Paused)
+    }
+}
+
+/// All that changes while a container lives. Saved with its record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub phase: Phase,
+    /// Of the first process, in the host's PID namespace; 0 when there is none.
+    pub pid: i32,
+    pub exit_code: i32,
+    pub oom_killed: bool,
+    /// Why the last start failed, or why the container ended for a reason of ours; empty otherwise.
+    pub error: String,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub restart_count: u32,
+    /// Was it stopped by a user (which restart policies respect)?
+    pub stopped_by_user: bool,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            phase: Phase::Created,
+            pid: 0,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started_at: None,
+            finished_at: None,
+            restart_count: 0,
+            stopped_by_user: false,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A container as a door sees it: record and state at one moment, and the requests and answers of its verbs.
+use std::{collections::BTreeMap, sync::Arc};
+
+use corten_api::types::container::{ContainerConfig, HostConfig, NetworkingConfig};
+use jiff::Timestamp;
+
+use crate::container::{record::Record, state::State};
+
+/// What `create` is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// Without a slash; absent means a generated one.
+    pub name: Option<String>,
+    /// `os/arch[/variant]`; absent means the host's.
+    pub platform: Option<String>,
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    pub networking: NetworkingConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    pub id: String,
+    pub warnings: Vec<String>,
+}
+
+/// One container at one moment.
+#[derive(Debug, Clone)]
+pub struct ContainerView {
+    pub record: Arc<Record>,
+    pub state: State,
+    /// The image by a name that still points at it, else its id: what `ps` shows.
+    pub image_name: String,
+    /// Where its log is; absent for log driver `none`.
+    pub log_path: Option<String>,
+    pub hostname_path: String,
+    pub hosts_path: String,
+    pub resolv_conf_path: String,
+    /// `overlay2` and its directories (`LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`).
+    pub storage_driver: String,
+    pub storage_data: BTreeMap<String, String>,
+    /// Bytes written by the container, where it was asked for.
+    pub size_rw: Option<u64>,
+    /// Bytes of the image and of what the container wrote, where it was asked for.
+    pub size_root_fs: Option<u64>,
+}
+
+/// Filters as clients send them: key to values. Each door checks the keys it knows.
+pub type Filters = BTreeMap<String, Vec<String>>;
+
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// Those that do not run too.
+    pub all: bool,
+    /// The last so many created, running or not; 0 means all.
+    pub limit: usize,
+    pub size: bool,
+    pub filters: Filters,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WaitCondition {
+    #[default]
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitResult {
+    pub exit_code: i64,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct AttachOptions {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// What was printed before, first.
+    pub logs: bool,
+    /// What is printed from now on.
+    pub stream: bool,
+    /// `ctrl-p,ctrl-q` and the like; absent means the default.
+    pub detach_keys: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct LogsOptions {
+    pub stdout: bool,
+    pub stderr: bool,
+    pub follow: bool,
+    pub timestamps: bool,
+    /// Add the labels and variables that the log driver was told to keep.
+    pub details: bool,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// The last so many lines; absent means all.
+    pub tail: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Kill it first when it runs.
+    pub force: bool,
+    /// Its anonymous volumes too.
+    pub volumes: bool,
+}
+
+/// `top`: ps(1)'s columns for the processes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Top {
+    pub titles: Vec<String>,
+    pub processes: Vec<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub deleted: Vec<String>,
+    pub space_reclaimed: u64,
+}
