@@ -1,0 +1,43 @@
+# What people do with a checkout. Every target installs the few Debian packages that it lacks, and says so.
+PREFIX  ?= /usr/local
+TARGET  := $(shell rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')
+BINARY  := target/$(TARGET)/release/corten
+
+.PHONY: help build release test lint unit demo bench install image clean packages
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build:  ## a binary for development
+	@.ci/packages build
+	cargo build
+
+release: $(BINARY)  ## the binary as it is shipped: static, optimised
+
+$(BINARY): FORCE
+	@.ci/packages build
+	cargo build --release --package corten
+
+demo: release  ## build, start a daemon, run a limited web server, look at it, clean up
+	@.ci/packages demo
+	examples/demo.sh $(BINARY)
+
+test:  ## everything that CI checks
+	@.ci/packages build test
+	.ci/check
+
+bench: release  ## side by side with the engines that are installed here (bench/README.md)
+	@.ci/packages build bench
+	bench/run $(BINARY)
+
+install: release  ## the binary to $(PREFIX)/bin (DESTDIR is respected)
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/corten
+
+image: release  ## target/corten-demo.tar: busybox and a web server, for `docker load`
+	@.ci/packages demo
+	examples/image.sh target/corten-demo.tar
+
+clean:  ## what the builds left
+	cargo clean
+
+FORCE:
