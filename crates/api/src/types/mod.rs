@@ -1,2 +1,8 @@
 //! Wire documents, one file for each family of endpoints.
 pub mod container;
+pub mod container_answers;
+pub mod image;
+pub mod network;
+pub mod stats;
+pub mod system;
+pub mod volume;
