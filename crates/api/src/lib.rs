@@ -2,7 +2,9 @@
 //!
 //! Versions 1.24 to 1.51. Types describe the newest one; what differs for older clients is the door's business
 //! (`corten-daemon`, `docker/versions`).
+pub mod client;
 pub mod filters;
 pub mod messages;
 pub mod stream;
+pub mod transport;
 pub mod types;
