@@ -1,9 +1,11 @@
 //! The OCI runtime: it starts, isolates, limits and watches one container's processes.
 //!
 //! Synchronous and fork-safe: the launcher and the shims are single-threaded processes.
+pub mod cgroup;
 pub mod process {
     pub mod task;
 }
+pub mod security;
 pub mod shim {
     pub mod protocol;
 }

@@ -1,0 +1,6 @@
+//! What a container's processes may ask of the kernel.
+//!
+//! [`profile`] says which system calls, as data; [`filter`] turns that into the program that the kernel runs.
+pub mod error;
+pub mod filter;
+pub mod profile;
