@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod image {
+    pub mod service;
     pub mod view;
 }
 pub mod names;

@@ -57,3 +57,15 @@ pub struct HistoryLine {
     /// Bytes that this step added.
     pub size: u64,
 }
+
+/// What `import` is told besides the archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// `name` or `name:tag`; nameless when absent.
+    pub reference: Option<String>,
+    pub message: String,
+    /// Dockerfile instructions that only change the configuration: `CMD ["sh"]`, `ENV A=b`.
+    pub changes: Vec<String>,
+    /// `os/architecture[/variant]`; this machine's when absent.
+    pub platform: Option<String>,
+}
