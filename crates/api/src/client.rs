@@ -42,6 +42,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A daemon was started on demand and did not come up.
+    #[error("cannot start the daemon: {reason} (its log is {log})")]
+    NotStarted { reason: String, log: String },
     #[error("error during connect: {doing}: {source}")]
     Broken {
         doing: String,
@@ -96,7 +99,12 @@ pub struct Call {
 
 impl Call {
     pub fn new(method: Method, path: impl Into<String>) -> Call {
-        Call { method, path: path.into(), headers: Vec::new(), payload: Payload::Empty }
+        Call {
+            method,
+            path: path.into(),
+            headers: Vec::new(),
+            payload: Payload::Empty,
+        }
     }
 
     pub fn get(path: impl Into<String>) -> Call {
@@ -168,7 +176,10 @@ pub fn escape(value: &str) -> String {
 
 /// Escapes a name inside a path, where `/` and `:` (of image references) stay readable.
 pub fn escape_path(value: &str) -> String {
-    escape(value).replace("%2F", "/").replace("%3A", ":").replace("%40", "@")
+    escape(value)
+        .replace("%2F", "/")
+        .replace("%3A", ":")
+        .replace("%40", "@")
 }
 
 /// A connection that stopped being HTTP: bytes both ways, with half-close.
@@ -213,7 +224,11 @@ impl Client {
     pub fn new(endpoint: Endpoint, version: Option<String>) -> Client {
         let settled = version.is_some();
         let version = version.unwrap_or_else(|| API_VERSION.to_string());
-        Client { endpoint, version: Mutex::new((version, settled)), idle: Mutex::new(Vec::new()) }
+        Client {
+            endpoint,
+            version: Mutex::new((version, settled)),
+            idle: Mutex::new(Vec::new()),
+        }
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -250,7 +265,10 @@ impl Client {
     /// An answer to be read piece by piece: headers have arrived when this returns.
     pub async fn streaming(&self, call: Call) -> Result<Streaming, Error> {
         let (response, _) = self.send(call).await?;
-        Ok(Streaming { multiplexed: multiplexed(&response), body: response.into_body() })
+        Ok(Streaming {
+            multiplexed: multiplexed(&response),
+            body: response.into_body(),
+        })
     }
 
     /// Turns a connection into a raw stream.
@@ -259,11 +277,18 @@ impl Client {
         let call = call.header("connection", "Upgrade").header("upgrade", "tcp");
         let (response, _) = self.send(call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::Unexpected { what: format!("{doing} did not become a stream: {}", response.status()) });
+            return Err(Error::Unexpected {
+                what: format!("{doing} did not become a stream: {}", response.status()),
+            });
         }
         let multiplexed = multiplexed(&response);
-        let stream = hyper::upgrade::on(response).await.map_err(|source| Error::Broken { doing, source })?;
-        Ok(Hijacked { stream: TokioIo::new(stream), multiplexed })
+        let stream = hyper::upgrade::on(response)
+            .await
+            .map_err(|source| Error::Broken { doing, source })?;
+        Ok(Hijacked {
+            stream: TokioIo::new(stream),
+            multiplexed,
+        })
     }
 
     async fn send(&self, mut call: Call) -> Result<(Response<Incoming>, SendRequest<Body>), Error> {
@@ -280,17 +305,16 @@ impl Client {
                     continue;
                 }
                 self.keep(sender);
-                return Err(Error::Refused { status: status.as_u16(), message });
+                return Err(Error::Refused {
+                    status: status.as_u16(),
+                    message,
+                });
             }
             return Ok((response, sender));
         }
     }
 
-    async fn send_once(
-        &self,
-        call: &mut Call,
-        doing: &str,
-    ) -> Result<(Response<Incoming>, SendRequest<Body>), Error> {
+    async fn send_once(&self, call: &mut Call, doing: &str) -> Result<(Response<Incoming>, SendRequest<Body>), Error> {
         let (mut sender, reused) = match self.reuse() {
             Some(sender) => (sender, true),
             None => (self.connect().await?, false),
@@ -303,12 +327,21 @@ impl Client {
                 Some(request) => {
                     let mut sender = self.connect().await?;
                     let response = sender.send_request(request).await;
-                    let response = response.map_err(|source| Error::Broken { doing: doing.to_string(), source })?;
+                    let response = response.map_err(|source| Error::Broken {
+                        doing: doing.to_string(),
+                        source,
+                    })?;
                     Ok((response, sender))
                 }
-                None => Err(Error::Broken { doing: doing.to_string(), source: failure.into_error() }),
+                None => Err(Error::Broken {
+                    doing: doing.to_string(),
+                    source: failure.into_error(),
+                }),
             },
-            Err(failure) => Err(Error::Broken { doing: doing.to_string(), source: failure.into_error() }),
+            Err(failure) => Err(Error::Broken {
+                doing: doing.to_string(),
+                source: failure.into_error(),
+            }),
         }
     }
 
@@ -338,17 +371,35 @@ impl Client {
                 BodyExt::boxed_unsync(StreamBody::new(stream.map_ok(Frame::data)))
             }
         };
-        builder.body(body).expect("paths are escaped and headers are plain text")
+        builder
+            .body(body)
+            .expect("paths are escaped and headers are plain text")
+    }
+
+    /// Makes a connection and keeps it for the first request.
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        let sender = self.connect().await?;
+        self.keep(sender);
+        Ok(())
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, Error> {
         let connection = self.endpoint.connect().await.map_err(|source| match source.kind() {
-            io::ErrorKind::PermissionDenied => Error::Forbidden { endpoint: self.endpoint.clone(), source },
-            _ => Error::Unreachable { endpoint: self.endpoint.clone(), source },
+            io::ErrorKind::PermissionDenied => Error::Forbidden {
+                endpoint: self.endpoint.clone(),
+                source,
+            },
+            _ => Error::Unreachable {
+                endpoint: self.endpoint.clone(),
+                source,
+            },
         })?;
         let (sender, driver) = http1::handshake(TokioIo::new(connection))
             .await
-            .map_err(|source| Error::Broken { doing: "connect".to_string(), source })?;
+            .map_err(|source| Error::Broken {
+                doing: "connect".to_string(),
+                source,
+            })?;
         // The driver ends with the connection; its errors reach whoever waits for an answer.
         tokio::spawn(driver.with_upgrades());
         Ok(sender)
@@ -384,8 +435,15 @@ impl Client {
             .expect("the request is constant");
         let doing = "GET /_ping".to_string();
         let response = sender.send_request(request).await;
-        let response = response.map_err(|source| Error::Broken { doing: doing.clone(), source })?;
-        let newest = response.headers().get("api-version").and_then(|value| value.to_str().ok()).map(str::to_string);
+        let response = response.map_err(|source| Error::Broken {
+            doing: doing.clone(),
+            source,
+        })?;
+        let newest = response
+            .headers()
+            .get("api-version")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_string);
         read(response.into_body(), doing).await?;
         self.keep(sender);
         let mut version = self.version.lock().expect("no panic under the lock");
@@ -465,8 +523,13 @@ mod tests {
 
     #[test]
     fn queries_are_escaped_and_paths_stay_readable() {
-        let call = Call::get("/containers/json").query("filters", r#"{"a":["b c"]}"#).flag("all", true);
-        assert_eq!(call.path, "/containers/json?filters=%7B%22a%22%3A%5B%22b%20c%22%5D%7D&all=1");
+        let call = Call::get("/containers/json")
+            .query("filters", r#"{"a":["b c"]}"#)
+            .flag("all", true);
+        assert_eq!(
+            call.path,
+            "/containers/json?filters=%7B%22a%22%3A%5B%22b%20c%22%5D%7D&all=1"
+        );
         assert_eq!(escape_path("host:5000/a/b@sha256:1"), "host:5000/a/b@sha256:1");
         assert_eq!(escape_path("a b?"), "a%20b%3F");
     }

@@ -2,6 +2,7 @@
 //!
 //! Versions 1.24 to 1.51. Types describe the newest one; what differs for older clients is the door's business
 //! (`corten-daemon`, `docker/versions`).
+pub mod calls;
 pub mod client;
 pub mod filters;
 pub mod messages;

@@ -58,8 +58,11 @@ impl Endpoint {
                     Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
                     _ => false,
                 };
-                let authority =
-                    if with_port { authority.to_string() } else { format!("{authority}:{DEFAULT_TCP_PORT}") };
+                let authority = if with_port {
+                    authority.to_string()
+                } else {
+                    format!("{authority}:{DEFAULT_TCP_PORT}")
+                };
                 Ok(Endpoint::Tcp(authority))
             }
             "ssh" | "npipe" | "fd" | "https" => Err(EndpointError::Transport(address.to_string())),
@@ -148,12 +151,21 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_docker_reads_them() {
-        assert_eq!(Endpoint::parse("unix:///run/x.sock"), Ok(Endpoint::Unix("/run/x.sock".into())));
-        assert_eq!(Endpoint::parse("tcp://127.0.0.1:5555"), Ok(Endpoint::Tcp("127.0.0.1:5555".into())));
+        assert_eq!(
+            Endpoint::parse("unix:///run/x.sock"),
+            Ok(Endpoint::Unix("/run/x.sock".into()))
+        );
+        assert_eq!(
+            Endpoint::parse("tcp://127.0.0.1:5555"),
+            Ok(Endpoint::Tcp("127.0.0.1:5555".into()))
+        );
         assert_eq!(Endpoint::parse("tcp://host"), Ok(Endpoint::Tcp("host:2375".into())));
         assert_eq!(Endpoint::parse("tcp://[::1]"), Ok(Endpoint::Tcp("[::1]:2375".into())));
         assert_eq!(Endpoint::parse("tcp://[::1]:99"), Ok(Endpoint::Tcp("[::1]:99".into())));
-        assert_eq!(Endpoint::parse("nonsense"), Err(EndpointError::Malformed("nonsense".into())));
+        assert_eq!(
+            Endpoint::parse("nonsense"),
+            Err(EndpointError::Malformed("nonsense".into()))
+        );
         assert!(matches!(Endpoint::parse("ssh://a"), Err(EndpointError::Transport(_))));
     }
 }

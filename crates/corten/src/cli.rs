@@ -1,0 +1,284 @@
+//! The commands as one tree, and the way from a command line to the one that runs.
+//!
+//! Docker has two spellings for most verbs, `docker ps` and `docker container ls`: both lead to the same [`Command`].
+use std::cell::OnceCell;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::arguments::{self, Command, Flag, Matches};
+use crate::command::{container, system};
+use crate::failure::Failure;
+use crate::help;
+use crate::session::{self, Session};
+
+/// A word that leads to more words, as `container` does.
+struct Group {
+    name: &'static str,
+    about: &'static str,
+    commands: &'static [(&'static str, &'static Command)],
+}
+
+/// Commands that need no group before them, in the order of the help.
+static TOP: &[&Command] = &[&container::PS, &system::VERSION];
+
+static GROUPS: &[Group] = &[Group {
+    name: "container",
+    about: "Manage containers",
+    commands: &[("ls", &container::PS), ("list", &container::PS), ("ps", &container::PS)],
+}];
+
+/// Words of Docker's that later versions will know.
+static NOT_YET: &[&str] = &[
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "compose",
+    "config",
+    "context",
+    "cp",
+    "diff",
+    "exec",
+    "export",
+    "login",
+    "logout",
+    "manifest",
+    "network",
+    "node",
+    "plugin",
+    "pull",
+    "push",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+    "update",
+    "volume",
+];
+
+static GLOBAL_FLAGS: &[Flag] = &[
+    Flag::single("config", "string", "Directory of the client's settings"),
+    Flag::single("context", "string", "Name of the context to use").short('c'),
+    Flag::switch("debug", "Print more about what goes on").short('D'),
+    Flag::list("host", "list", "Socket of the daemon to talk to").short('H'),
+    Flag::single(
+        "log-level",
+        "string",
+        "How much to log (\"debug\", \"info\", \"warn\", \"error\", \"fatal\")",
+    )
+    .short('l'),
+    Flag::switch("tls", "Talk TLS"),
+    Flag::single("tlscacert", "string", "Certificate of the authority to trust"),
+    Flag::single("tlscert", "string", "Certificate to show"),
+    Flag::single("tlskey", "string", "Key of the certificate"),
+    Flag::switch("tlsverify", "Talk TLS and verify the daemon"),
+    Flag::switch("version", "Print the version and end").short('v'),
+];
+
+/// Runs the command line.
+pub fn main(program: &'static str, words: Vec<OsString>) -> ExitCode {
+    match dispatch(program, words) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("{}", failure.text);
+            }
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+fn dispatch(program: &'static str, words: Vec<OsString>) -> Result<u8, Failure> {
+    let words = words
+        .into_iter()
+        .map(|word| {
+            word.into_string()
+                .map_err(|word| Failure::new(format!("{program}: {word:?} is not UTF-8")))
+        })
+        .collect::<Result<Vec<String>, Failure>>()?;
+    let globals = arguments::parse(&[GLOBAL_FLAGS], false, &words).map_err(|reason| {
+        let usage = format!("Usage:  {program} [OPTIONS] COMMAND [ARG...]");
+        Failure::new(format!(
+            "{reason}\n\n{usage}\n\nRun '{program} --help' for more information"
+        ))
+        .with_status(125)
+    })?;
+    if globals.on("version") {
+        println!("Corten version {}, build {}", env!("CARGO_PKG_VERSION"), build());
+        return Ok(0);
+    }
+    let mut rest = globals.arguments.as_slice();
+    if rest.first().is_some_and(|word| word == "help") {
+        rest = &rest[1..];
+        return show_help(program, rest);
+    }
+    let Some(first) = rest.first() else {
+        print!("{}", overview(program));
+        return Ok(0);
+    };
+    let (path, command, rest) = find(program, first, &rest[1..])?;
+    let Some(command) = command else {
+        print!("{}", group_help(program, &path));
+        return Ok(0);
+    };
+    run(program, path, command, &globals, rest)
+}
+
+/// What was built: the version control's revision, where the build knew it.
+pub fn build() -> &'static str {
+    option_env!("CORTEN_BUILD").unwrap_or("unknown")
+}
+
+type Found<'a> = (String, Option<&'static Command>, &'a [String]);
+
+/// The command that the first words name; none when they only name a group.
+fn find<'a>(program: &str, first: &str, rest: &'a [String]) -> Result<Found<'a>, Failure> {
+    if let Some(group) = GROUPS.iter().find(|group| group.name == first) {
+        let Some(second) = rest.first().filter(|word| *word != "--help" && *word != "-h") else {
+            return Ok((first.to_string(), None, rest));
+        };
+        let path = format!("{first} {second}");
+        if let Some((_, command)) = group.commands.iter().find(|(name, _)| name == second) {
+            return Ok((path, Some(command), &rest[1..]));
+        }
+        if NOT_YET.contains(&second.as_str()) || LATER.contains(&path.as_str()) {
+            return Err(not_yet(program, &path));
+        }
+        let unknown = format!("{program}: unknown command: {program} {path}");
+        let usage = format!("Usage:  {program} {first}");
+        return Err(Failure::new(format!(
+            "{unknown}\n\n{usage}\n\nRun '{program} {first} --help' for more information"
+        )));
+    }
+    if let Some(command) = TOP.iter().find(|command| command.name == first) {
+        return Ok((first.to_string(), Some(command), rest));
+    }
+    if NOT_YET.contains(&first) {
+        return Err(not_yet(program, first));
+    }
+    let unknown = format!("{program}: unknown command: {program} {first}");
+    Err(Failure::new(format!(
+        "{unknown}\n\nRun '{program} --help' for more information"
+    )))
+}
+
+/// Commands of known groups that later versions will know.
+static LATER: &[&str] = &["image build", "system dial-stdio"];
+
+fn not_yet(program: &str, path: &str) -> Failure {
+    Failure::new(format!(
+        "{program}: '{path}' is not implemented yet, see docs/compatibility.md"
+    ))
+}
+
+fn run(
+    program: &'static str,
+    path: String,
+    command: &'static Command,
+    globals: &Matches,
+    words: &[String],
+) -> Result<u8, Failure> {
+    let parsed = arguments::parse(command.flags, command.interspersed, words).map_err(|reason| {
+        let usage = help::usage(program, &path, command);
+        Failure::new(format!(
+            "{reason}\n\n{usage}\nRun '{program} {path} --help' for more information"
+        ))
+        .with_status(125)
+    })?;
+    if parsed.help {
+        print!("{}", help::command(program, &path, command));
+        return Ok(0);
+    }
+    if let Some(reason) = command.arity.refuse(parsed.arguments.len()) {
+        let usage = help::usage(program, &path, command);
+        let hint = format!("Run '{program} {path} --help' for more information");
+        return Err(Failure::new(format!(
+            "{program}: '{program} {path}' {reason}\n\n{usage}\n{hint}"
+        )));
+    }
+    let session = open(program, path, globals)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("cannot start the client", &error))?;
+    let outcome = runtime.block_on((command.run)(session, parsed));
+    let _ = std::io::stdout().flush();
+    // A copy of standard input may still wait for a key that nobody presses.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn open(program: &'static str, path: String, globals: &Matches) -> Result<Session, Failure> {
+    if globals.on("tls") || globals.on("tlsverify") {
+        return Err(Failure::new(format!(
+            "{program}: TLS is not implemented yet, see docs/compatibility.md"
+        )));
+    }
+    if globals.some("context").is_some_and(|name| name != "default") {
+        return Err(Failure::new(format!(
+            "{program}: contexts are not implemented yet, see docs/compatibility.md"
+        )));
+    }
+    if globals.list("host").count() > 1 {
+        return Err(Failure::new("specify only one -H"));
+    }
+    let (endpoint, start_daemon) = session::endpoint(globals.some("host"))?;
+    let api_version = std::env::var("DOCKER_API_VERSION")
+        .ok()
+        .filter(|version| !version.is_empty());
+    let api_version = api_version.map(|version| version.trim_start_matches('v').to_string());
+    Ok(Session {
+        program,
+        path,
+        endpoint,
+        start_daemon,
+        api_version,
+        client: OnceCell::new(),
+    })
+}
+
+fn show_help(program: &'static str, words: &[String]) -> Result<u8, Failure> {
+    let Some(first) = words.first() else {
+        print!("{}", overview(program));
+        return Ok(0);
+    };
+    let (path, command, _) = find(program, first, &words[1..])?;
+    match command {
+        Some(command) => print!("{}", help::command(program, &path, command)),
+        None => print!("{}", group_help(program, &path)),
+    }
+    Ok(0)
+}
+
+fn overview(program: &str) -> String {
+    let groups = help::listing(GROUPS.iter().map(|group| (group.name, group.about)));
+    let mut commands: Vec<&&Command> = TOP.iter().collect();
+    commands.sort_by_key(|command| command.name);
+    let commands = help::listing(commands.iter().map(|command| (command.name, command.about)));
+    let daemon = help::listing([("daemon", "Run the daemon")].into_iter());
+    let flags = help::options(GLOBAL_FLAGS.iter().collect());
+    format!(
+        "Usage:  {program} [OPTIONS] COMMAND\n\nContainers, images and what keeps them running\n\n\
+         Management Commands:\n{groups}\nCommands:\n{commands}\nDaemon:\n{daemon}\nGlobal Options:\n{flags}\n\
+         Run '{program} COMMAND --help' for more information on a command.\n"
+    )
+}
+
+fn group_help(program: &str, name: &str) -> String {
+    let group = GROUPS
+        .iter()
+        .find(|group| group.name == name)
+        .expect("only groups are found without a command");
+    let mut commands: Vec<&(&str, &Command)> = group.commands.iter().collect();
+    commands.sort_by_key(|(name, _)| *name);
+    let listing = help::listing(commands.iter().map(|(name, command)| (*name, command.about)));
+    format!(
+        "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{listing}\n\
+         Run '{program} {name} COMMAND --help' for more information on a command.\n",
+        group.about
+    )
+}

@@ -1,0 +1,127 @@
+//! What a command knows about the world: who it is called, which daemon it talks to, and how to start one.
+//!
+//! A daemon is only ever started for root, on the default socket, and when nobody named another: whoever names a
+//! daemon wants that one and no other.
+use std::cell::OnceCell;
+use std::fs;
+use std::io;
+use std::process::{Child, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use corten_api::client::{Client, Error};
+use corten_api::transport::Endpoint;
+
+use crate::failure::Failure;
+
+/// How long a daemon that we started may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_POLL: Duration = Duration::from_millis(2);
+/// Standard output and error of a daemon started on demand.
+const DAEMON_LOG: &str = "/run/corten/daemon.log";
+
+/// What a command runs with.
+pub struct Session {
+    /// `corten`, or `docker` where we are called so.
+    pub program: &'static str,
+    /// The words that named the command: `run`, `container run`.
+    pub path: String,
+    pub endpoint: Endpoint,
+    /// Whether a daemon may be started when none answers.
+    pub start_daemon: bool,
+    pub api_version: Option<String>,
+    pub client: OnceCell<Rc<Client>>,
+}
+
+impl Session {
+    /// A client with a live connection.
+    pub async fn client(&self) -> Result<Rc<Client>, Error> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = Rc::new(Client::new(self.endpoint.clone(), self.api_version.clone()));
+        match client.warm_up().await {
+            Ok(()) => {}
+            Err(error) if self.start_daemon && absent(&error) => self.start(&client, error).await?,
+            Err(error) => return Err(error),
+        }
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    /// `Run 'corten run --help' for more information`.
+    pub fn hint(&self) -> String {
+        format!("Run '{} {} --help' for more information", self.program, self.path)
+    }
+
+    async fn start(&self, client: &Client, error: Error) -> Result<(), Error> {
+        let told = |error: io::Error| Error::NotStarted {
+            reason: format!("{error}"),
+            log: DAEMON_LOG.to_string(),
+        };
+        let mut daemon = spawn_daemon().map_err(told)?;
+        let begun = Instant::now();
+        let mut last = error;
+        while begun.elapsed() < START_TIMEOUT {
+            tokio::time::sleep(START_POLL).await;
+            match client.warm_up().await {
+                Ok(()) => return Ok(()),
+                Err(error) if absent(&error) => last = error,
+                Err(error) => return Err(error),
+            }
+            if let Some(status) = daemon.try_wait().map_err(told)? {
+                // Two commands may start a daemon at once: ours gives way, and the other one answers.
+                if client.warm_up().await.is_ok() {
+                    return Ok(());
+                }
+                let reason = last_words().unwrap_or_else(|| status.to_string());
+                return Err(Error::NotStarted {
+                    reason,
+                    log: DAEMON_LOG.to_string(),
+                });
+            }
+        }
+        Err(last)
+    }
+}
+
+fn absent(error: &Error) -> bool {
+    let Error::Unreachable { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        source.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn spawn_daemon() -> io::Result<Child> {
+    fs::create_dir_all("/run/corten")?;
+    let log = fs::OpenOptions::new().create(true).append(true).open(DAEMON_LOG)?;
+    std::process::Command::new("/proc/self/exe")
+        .arg("detached-daemon")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+/// The last line of the daemon's log.
+fn last_words() -> Option<String> {
+    let log = fs::read_to_string(DAEMON_LOG).ok()?;
+    log.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map(str::to_string)
+}
+
+/// Reads the global settings: `-H` wins over DOCKER_HOST, which wins over the default.
+pub fn endpoint(flag: Option<&str>) -> Result<(Endpoint, bool), Failure> {
+    let from_environment = std::env::var("DOCKER_HOST").ok().filter(|value| !value.is_empty());
+    let Some(address) = flag.map(str::to_string).or(from_environment) else {
+        let root = rustix::process::geteuid().is_root();
+        return Ok((Endpoint::default(), root));
+    };
+    let endpoint = Endpoint::parse(&address).map_err(|error| Failure::new(error.to_string()))?;
+    Ok((endpoint, false))
+}
