@@ -3,6 +3,13 @@
 //! The two hierarchies count different things under different names; [`MemoryStats::stat`] keeps the kernel's own
 //! names, because clients look for those.
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::error::Error;
+use super::files;
+use super::manager::legacy_path;
+use crate::shim::protocol::CgroupRecord;
 
 /// One reading. A part whose controller is missing is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,4 +66,191 @@ pub struct IoEntry {
     /// `Read`, `Write`, `Sync`, `Async`, `Discard`, `Total` on v1; `read`, `write` on v2.
     pub operation: String,
     pub value: u64,
+}
+
+/// v1's "unlimited" is the largest multiple of the page size, whatever the page size: nobody has an exbibyte.
+const UNLIMITED: u64 = 1 << 60;
+
+/// `/proc` counts CPU time in hundredths of a second on every architecture.
+const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+
+/// Reads what there is. A controller that the container does not have leaves its part `None`.
+pub(super) fn read(record: &CgroupRecord) -> Result<Stats, Error> {
+    let unified = record.unified.as_deref().map(Path::new);
+    let pick = |controller: &str, v2: &str| {
+        let legacy = legacy_path(record, controller).map(|path| (path, false));
+        legacy
+            .or_else(|| unified.map(|path| (path, true)))
+            .filter(|(path, is_v2)| !is_v2 || path.join(v2).exists())
+    };
+    let mut stats = Stats::default();
+    if let Some((path, is_v2)) = pick("cpuacct", "cpu.stat") {
+        let throttling = legacy_path(record, "cpu");
+        let read = if is_v2 { cpu_v2(path) } else { cpu_v1(path, throttling) };
+        stats.cpu = there(path, read)?;
+    }
+    if let Some((path, is_v2)) = pick("memory", "memory.current") {
+        stats.memory = there(path, if is_v2 { memory_v2(path) } else { memory_v1(path) })?;
+    }
+    if let Some((path, _)) = pick("pids", "pids.current") {
+        stats.pids = there(path, pids(path))?;
+    }
+    if let Some((path, is_v2)) = pick("blkio", "io.stat") {
+        stats.io = there(path, if is_v2 { io_v2(path) } else { io_v1(path) })?;
+    }
+    Ok(stats)
+}
+
+/// A container that ends while it is read has no figures; that is no error.
+fn there<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, Error> {
+    files::if_there(result).map_err(|e| Error::io("read figures of", path, e))
+}
+
+fn number(path: &Path, file: &str) -> io::Result<u64> {
+    Ok(files::read_number(&path.join(file))?.unwrap_or(u64::MAX))
+}
+
+fn cpu_v1(path: &Path, throttling: Option<&Path>) -> io::Result<CpuStats> {
+    let mut cpu = CpuStats {
+        total_nanoseconds: number(path, "cpuacct.usage")?,
+        ..CpuStats::default()
+    };
+    let per_cpu = files::read(&path.join("cpuacct.usage_percpu"))?;
+    cpu.per_cpu_nanoseconds = per_cpu
+        .split_ascii_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    for (name, ticks) in files::pairs(&files::read(&path.join("cpuacct.stat"))?) {
+        match name {
+            "user" => cpu.user_nanoseconds = ticks * NANOSECONDS_PER_TICK,
+            "system" => cpu.system_nanoseconds = ticks * NANOSECONDS_PER_TICK,
+            _ => {}
+        }
+    }
+    if let Some(path) = throttling {
+        for (name, value) in files::pairs(&files::read(&path.join("cpu.stat"))?) {
+            match name {
+                "nr_periods" => cpu.periods = value,
+                "nr_throttled" => cpu.throttled_periods = value,
+                "throttled_time" => cpu.throttled_nanoseconds = value,
+                _ => {}
+            }
+        }
+    }
+    Ok(cpu)
+}
+
+fn cpu_v2(path: &Path) -> io::Result<CpuStats> {
+    let mut cpu = CpuStats::default();
+    for (name, value) in files::pairs(&files::read(&path.join("cpu.stat"))?) {
+        match name {
+            "usage_usec" => cpu.total_nanoseconds = value * 1000,
+            "user_usec" => cpu.user_nanoseconds = value * 1000,
+            "system_usec" => cpu.system_nanoseconds = value * 1000,
+            "nr_periods" => cpu.periods = value,
+            "nr_throttled" => cpu.throttled_periods = value,
+            "throttled_usec" => cpu.throttled_nanoseconds = value * 1000,
+            _ => {}
+        }
+    }
+    Ok(cpu)
+}
+
+fn memory_stat(path: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let text = files::read(&path.join("memory.stat"))?;
+    Ok(files::pairs(&text)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect())
+}
+
+fn memory_v1(path: &Path) -> io::Result<MemoryStats> {
+    Ok(MemoryStats {
+        usage_bytes: number(path, "memory.usage_in_bytes")?,
+        peak_bytes: Some(number(path, "memory.max_usage_in_bytes")?),
+        limit_bytes: Some(number(path, "memory.limit_in_bytes")?).filter(|limit| *limit < UNLIMITED),
+        fail_count: number(path, "memory.failcnt")?,
+        stat: memory_stat(path)?,
+    })
+}
+
+fn memory_v2(path: &Path) -> io::Result<MemoryStats> {
+    let events = files::read(&path.join("memory.events"))?;
+    Ok(MemoryStats {
+        usage_bytes: number(path, "memory.current")?,
+        // Linux 5.19.
+        peak_bytes: files::if_there(number(path, "memory.peak"))?,
+        limit_bytes: files::read_number(&path.join("memory.max"))?,
+        fail_count: files::pairs(&events)
+            .find(|(name, _)| *name == "oom")
+            .map_or(0, |(_, count)| count),
+        stat: memory_stat(path)?,
+    })
+}
+
+fn pids(path: &Path) -> io::Result<PidsStats> {
+    Ok(PidsStats {
+        current: number(path, "pids.current")?,
+        limit: files::read_number(&path.join("pids.max"))?,
+    })
+}
+
+fn io_v1(path: &Path) -> io::Result<IoStats> {
+    let read = |file: String| -> io::Result<Vec<IoEntry>> {
+        Ok(files::read(&path.join(file))?.lines().filter_map(io_line).collect())
+    };
+    // With the BFQ scheduler the block layer's own counters stay empty.
+    let both = |kind: &str| -> io::Result<Vec<IoEntry>> {
+        let entries = read(format!("blkio.throttle.{kind}_recursive"))?;
+        let bfq = || Ok(files::if_there(read(format!("blkio.bfq.{kind}_recursive")))?.unwrap_or_default());
+        if entries.is_empty() { bfq() } else { Ok(entries) }
+    };
+    Ok(IoStats {
+        service_bytes: both("io_service_bytes")?,
+        serviced: both("io_serviced")?,
+    })
+}
+
+/// `8:0 Read 4096`; the last line, `Total 4096`, is nobody's.
+fn io_line(line: &str) -> Option<IoEntry> {
+    let mut words = line.split_ascii_whitespace();
+    let (major, minor) = words.next()?.split_once(':')?;
+    let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
+    let operation = words.next()?.to_owned();
+    Some(IoEntry {
+        major,
+        minor,
+        operation,
+        value: words.next()?.parse().ok()?,
+    })
+}
+
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`, one line per device.
+fn io_v2(path: &Path) -> io::Result<IoStats> {
+    let mut stats = IoStats::default();
+    for line in files::read(&path.join("io.stat"))?.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else {
+            continue;
+        };
+        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else {
+            continue;
+        };
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            let (list, operation) = match key {
+                "rbytes" => (&mut stats.service_bytes, "read"),
+                "wbytes" => (&mut stats.service_bytes, "write"),
+                "rios" => (&mut stats.serviced, "read"),
+                "wios" => (&mut stats.serviced, "write"),
+                _ => continue,
+            };
+            let value = value.parse().unwrap_or(0);
+            list.push(IoEntry {
+                major,
+                minor,
+                operation: operation.to_owned(),
+                value,
+            });
+        }
+    }
+    Ok(stats)
 }
