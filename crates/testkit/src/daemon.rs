@@ -31,6 +31,9 @@ use crate::{
     wait::wait_until,
 };
 
+/// How much of a log a failing test shows.
+const LOG_LINES: usize = 60;
+
 /// Arguments as one line, split at spaces, or as a list where a word has spaces in it.
 pub trait Arguments {
     fn words(self) -> Vec<String>;
@@ -458,7 +461,10 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("--- the daemon's log\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("--- the last lines of the daemon's log\n{}", last.join("\n"));
         }
         if let Some(mut child) = self.process.take() {
             let _ = child.kill();

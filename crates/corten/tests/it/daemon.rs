@@ -18,14 +18,20 @@ fn a_second_daemon_on_the_same_data_root_is_refused() {
     let one = setup().start();
     let output = setup().data_root(&one.data_root()).start_in_vain();
     assert_ne!(output.code, 0);
-    assert!(output.error().contains(&one.data_root().display().to_string()), "{output:?}");
+    assert!(
+        output.error().contains(&one.data_root().display().to_string()),
+        "{output:?}"
+    );
     one.docker("version").ok();
 }
 
 #[test]
 fn the_pid_file_and_the_socket_go_away_with_the_daemon() {
     let mut daemon = setup().start();
-    assert_eq!(fs::read_to_string(daemon.pid_file()).unwrap().trim(), daemon.pid().to_string());
+    assert_eq!(
+        fs::read_to_string(daemon.pid_file()).unwrap().trim(),
+        daemon.pid().to_string()
+    );
     daemon.stop();
     assert!(!daemon.pid_file().exists());
     assert!(!daemon.socket().exists());

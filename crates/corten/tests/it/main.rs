@@ -1,12 +1,38 @@
 //! Black-box tests: the real binary, driven by the unmodified docker command line, on the real kernel, as root.
 //!
 //! A file per capability, each test a sentence. What they share is in `crates/testkit`.
-use corten_testkit::{daemon::Daemon, daemon::Setup, image};
+use std::env;
 
+use corten_testkit::{
+    command::Output,
+    daemon::{Arguments, Daemon, Setup},
+    image,
+};
+
+mod api;
+mod cgroup2;
 mod daemon;
+mod events;
+mod failures;
+mod hostile;
+mod images;
+mod lifecycle;
+mod logs;
+mod own_cli;
+mod run;
+mod run_isolation;
+mod run_limits;
+mod run_mounts;
+mod run_user;
+mod service;
+mod streams;
+mod survival;
+mod tty;
 
+/// The program under test, or another one that has the same face.
 fn setup() -> Setup {
-    Setup::new(env!("CARGO_BIN_EXE_corten"))
+    let other = env::var("CORTEN_TEST_BINARY").ok();
+    Setup::new(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_corten")))
 }
 
 /// A daemon with `busybox:latest` in it.
@@ -15,3 +41,24 @@ fn daemon() -> Daemon {
     daemon.load(&image::busybox());
     daemon
 }
+
+/// `docker run --rm --network none OPTIONS busybox sh -c SCRIPT`
+#[track_caller]
+fn sh(daemon: &Daemon, options: impl Arguments, script: &str) -> Output {
+    let mut words = "run --rm --network none".words();
+    words.extend(options.words());
+    words.extend(["busybox", "sh", "-c", script].words());
+    daemon.docker(words)
+}
+
+/// `docker run -d --network none OPTIONS busybox sh -c SCRIPT`; the id.
+#[track_caller]
+fn background(daemon: &Daemon, options: impl Arguments, script: &str) -> String {
+    let mut words = "run -d --network none".words();
+    words.extend(options.words());
+    words.extend(["busybox", "sh", "-c", script].words());
+    daemon.docker(words).ok()
+}
+
+/// A container that only waits, and ends at once when it is told to.
+const WAIT: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";

@@ -1,0 +1,517 @@
+//! A container's life: the ways between its states, and what is told about each.
+use corten_testkit::{image, process, wait::wait_until};
+use serde_json::json;
+
+use crate::{WAIT, background, daemon};
+
+#[test]
+fn a_container_is_created_started_stopped_and_removed() {
+    let daemon = daemon();
+    daemon
+        .docker([
+            "create",
+            "--name",
+            "c",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            WAIT,
+        ])
+        .ok();
+    assert_eq!(daemon.status("c"), "created");
+    assert_eq!(daemon.docker("start c").ok(), "c");
+    assert_eq!(daemon.status("c"), "running");
+    daemon.wait_for_log("c", "ready");
+    assert_eq!(daemon.docker("stop c").ok(), "c");
+    let state = &daemon.inspect("c")["State"];
+    assert_eq!(
+        (
+            state["Status"].as_str(),
+            state["ExitCode"].as_i64(),
+            state["Pid"].as_i64()
+        ),
+        (Some("exited"), Some(0), Some(0))
+    );
+    daemon.assert_nothing_runs();
+    assert_eq!(daemon.docker("rm c").ok(), "c");
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn stop_waits_then_kills() {
+    let daemon = daemon();
+    background(
+        &daemon,
+        "--name deaf",
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
+    );
+    daemon.wait_for_log("deaf", "ready");
+    daemon.docker("stop -t 1 deaf").ok();
+    assert_eq!(daemon.inspect("deaf")["State"]["ExitCode"], 137);
+    // Stopping what is stopped changes nothing.
+    daemon.docker("stop deaf").ok();
+    daemon.api().post("/containers/deaf/stop", None).expect(304);
+}
+
+#[test]
+fn stop_sends_the_signal_of_the_image() {
+    let daemon = daemon();
+    daemon.load(&image::busybox().tagged("usr1:1").with("StopSignal", json!("SIGUSR1")));
+    let script =
+        "trap 'exit 11' USR1; trap 'exit 12' TERM; trap 'exit 13' HUP; echo ready; while :; do sleep 0.05; done";
+    for (options, verb, code) in [
+        (vec![], "stop", 11),
+        (vec!["--stop-signal", "HUP"], "stop", 13),
+        (vec![], "stop -s TERM", 12),
+        (vec![], "kill -s USR1", 11),
+    ] {
+        let mut words = vec!["run", "-d", "--name", "c", "--network", "none"];
+        words.extend(&options);
+        words.extend(["usr1:1", "sh", "-c", script]);
+        daemon.docker(words.as_slice()).ok();
+        daemon.wait_for_log("c", "ready");
+        daemon.docker(&format!("{verb} c")).ok();
+        assert_eq!(daemon.docker("wait c").ok(), code.to_string(), "{options:?} {verb}");
+        daemon.docker("rm c").ok();
+    }
+}
+
+#[test]
+fn stop_timeouts_of_the_container_are_kept() {
+    let daemon = daemon();
+    background(
+        &daemon,
+        "--name c --stop-timeout 0",
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
+    );
+    daemon.wait_for_log("c", "ready");
+    daemon.docker("stop c").ok();
+    assert_eq!(daemon.inspect("c")["State"]["ExitCode"], 137);
+}
+
+#[test]
+fn kill_needs_something_to_kill() {
+    let daemon = daemon();
+    let id = background(&daemon, "--name c", WAIT);
+    assert_eq!(daemon.docker("kill c").ok(), "c");
+    assert_eq!(daemon.docker("wait c").ok(), "137");
+    let error = daemon.docker("kill c").fails(1);
+    assert!(error.contains(&format!("container {id} is not running")), "{error}");
+    let error = daemon.docker("kill -s NO_SUCH c").fails(1);
+    assert!(error.contains("nvalid signal: NO_SUCH"), "{error}");
+}
+
+#[test]
+fn restart_keeps_the_container_and_its_files() {
+    let daemon = daemon();
+    let id = background(&daemon, "--name c", &format!("echo run >>/runs; cat /runs; {WAIT}"));
+    daemon.wait_for_log("c", "ready");
+    let first = daemon.container_pid("c");
+    daemon.docker("restart c").ok();
+    wait_until("the second run is ready", || {
+        daemon.docker("logs c").ok().matches("ready").count() == 2
+    });
+    assert_ne!(daemon.container_pid("c"), first);
+    assert_eq!(daemon.docker("logs c").ok(), "run\nready\nrun\nrun\nready");
+    assert_eq!(daemon.inspect("c")["Id"].as_str().unwrap(), id);
+    daemon.docker("stop c").ok();
+    daemon.docker("restart c").ok();
+    assert_eq!(daemon.status("c"), "running");
+}
+
+#[test]
+fn a_paused_container_stands_still() {
+    let daemon = daemon();
+    background(
+        &daemon,
+        "--name c",
+        "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done",
+    );
+    daemon.wait_for_log("c", "3");
+    daemon.docker("pause c").ok();
+    let state = &daemon.inspect("c")["State"];
+    assert_eq!(
+        (
+            state["Status"].as_str(),
+            state["Paused"].as_bool(),
+            state["Running"].as_bool()
+        ),
+        (Some("paused"), Some(true), Some(true))
+    );
+    let before = daemon.docker("logs c").ok();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(daemon.docker("logs c").ok(), before);
+    let id = daemon.inspect("c")["Id"].as_str().unwrap().to_owned();
+    let error = daemon.docker("pause c").fails(1);
+    assert!(error.contains(&format!("Container {id} is already paused")), "{error}");
+    assert!(daemon.docker("ps").ok().contains("(Paused)"));
+    daemon.docker("unpause c").ok();
+    wait_until("it goes on", || daemon.docker("logs c").ok().len() > before.len());
+    let error = daemon.docker("unpause c").fails(1);
+    assert!(error.contains("is not paused"), "{error}");
+    // A paused container can be stopped, killed and removed.
+    daemon.docker("pause c").ok();
+    daemon.docker("rm -f c").ok();
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn a_paused_container_can_be_stopped() {
+    let daemon = daemon();
+    background(&daemon, "--name c", WAIT);
+    daemon.wait_for_log("c", "ready");
+    daemon.docker("pause c").ok();
+    daemon.docker("stop -t 5 c").ok();
+    assert_eq!(daemon.status("c"), "exited");
+    daemon.assert_nothing_runs();
+}
+
+#[test]
+fn names_change() {
+    let daemon = daemon();
+    daemon.docker("create --name one --network none busybox").ok();
+    let two = daemon.docker("create --name two --network none busybox").ok();
+    let error = daemon.docker("rename one two").fails(1);
+    assert!(
+        error.contains(&format!(
+            "The container name \"/two\" is already in use by container \"{two}\""
+        )),
+        "{error}"
+    );
+    daemon.docker("rename one three").ok();
+    assert_eq!(daemon.inspect("three")["Name"], "/three");
+    assert!(daemon.docker("inspect one").fails(1).contains("No such object: one"));
+    daemon.docker("create --name one --network none busybox").ok();
+}
+
+#[test]
+fn containers_are_found_by_name_and_by_the_beginning_of_their_id() {
+    let daemon = daemon();
+    let id = daemon.docker("create --name web --network none busybox").ok();
+    for reference in ["web", "/web", &id, &id[..12], &id[..3]] {
+        assert_eq!(
+            daemon.docker(["inspect", "-f", "{{.Id}}", reference]).ok(),
+            id,
+            "{reference}"
+        );
+    }
+    let error = daemon.docker("start no-such").fails(1);
+    assert!(error.contains("No such container: no-such"), "{error}");
+}
+
+#[test]
+fn a_running_container_is_not_removed_unless_forced() {
+    let daemon = daemon();
+    let id = background(&daemon, "--name c", WAIT);
+    let error = daemon.docker("rm c").fails(1);
+    assert!(
+        error.contains("cannot remove container") && error.contains("container is running"),
+        "{error}"
+    );
+    assert!(error.contains(&id) || error.contains("\"/c\""), "{error}");
+    assert!(error.to_lowercase().contains("stop the container before"), "{error}");
+    daemon.docker("rm -f c").ok();
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn wait_gives_the_exit_code_to_everyone_who_asks() {
+    let daemon = daemon();
+    daemon
+        .docker([
+            "create",
+            "--name",
+            "c",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "exit 6",
+        ])
+        .ok();
+    // Waiting for a container that does not run yet: `not-running` is true at once, `next-exit` is not.
+    assert_eq!(daemon.docker("wait c").ok(), "0");
+    let mut next = daemon.api().open();
+    next.send("POST", "/containers/c/wait?condition=next-exit", None);
+    assert_eq!(next.head().status, 200);
+    let mut removed = daemon.api().open();
+    removed.send("POST", "/containers/c/wait?condition=removed", None);
+    assert_eq!(removed.head().status, 200);
+    assert!(next.is_silent());
+    daemon.docker("start c").ok();
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&next.chunk()).unwrap()["StatusCode"],
+        6
+    );
+    assert_eq!(daemon.docker("wait c").ok(), "6");
+    assert!(removed.is_silent());
+    daemon.docker("rm c").ok();
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&removed.chunk()).unwrap()["StatusCode"],
+        6
+    );
+    daemon.api().post("/containers/c/wait", None).expect(404);
+    daemon.docker("create --name d --network none busybox").ok();
+    let answer = daemon
+        .api()
+        .post("/containers/d/wait?condition=no-such", None)
+        .expect(400);
+    assert_eq!(answer.message(), "invalid condition: \"no-such\"");
+}
+
+#[test]
+fn top_shows_the_processes_of_the_container_alone() {
+    let daemon = daemon();
+    background(&daemon, "--name c", "sleep 1000 & sleep 2000 & wait");
+    wait_until("both sleep", || {
+        daemon.docker("top c").ok().matches("sleep").count() >= 2
+    });
+    let top = daemon.docker("top c").ok();
+    assert!(
+        top.starts_with("UID") && top.contains("sleep 1000") && top.contains("sleep 2000"),
+        "{top}"
+    );
+    assert_eq!(top.lines().count(), 4);
+    let chosen = daemon.docker("top c -o pid,comm").ok();
+    assert_eq!(chosen.lines().count(), 4, "{chosen}");
+    assert!(chosen.contains(&daemon.container_pid("c").to_string()), "{chosen}");
+    daemon.docker("kill c").ok();
+    daemon.docker("wait c").ok();
+    assert!(daemon.docker("top c").fails(1).contains("is not running"));
+}
+
+#[test]
+fn pruning_takes_what_does_not_run() {
+    let daemon = daemon();
+    background(&daemon, "--name running", WAIT);
+    daemon.docker("create --name made --network none busybox").ok();
+    daemon.docker("run --name done --network none busybox true").ok();
+    daemon
+        .docker("create --name kept --label keep=yes --network none busybox")
+        .ok();
+    let said = daemon.docker("container prune -f --filter label!=keep").ok();
+    assert!(
+        said.contains("Deleted Containers:") && said.contains("Total reclaimed space:"),
+        "{said}"
+    );
+    let mut left: Vec<_> = daemon
+        .docker(["ps", "-a", "--format", "{{.Names}}"])
+        .ok()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, ["kept", "running"]);
+}
+
+#[test]
+fn lists_show_what_was_asked_for() {
+    let daemon = daemon();
+    background(&daemon, "--name running --label k=v", WAIT);
+    daemon
+        .docker([
+            "run",
+            "--name",
+            "failed",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "exit 3",
+        ])
+        .fails(3);
+    daemon.docker("create --name made --network none busybox echo x").ok();
+    let names = |words: &str| {
+        let list = daemon.docker(&format!("ps --format {{{{.Names}}}} {words}")).ok();
+        list.lines().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(""), "running");
+    assert_eq!(names("-a"), "made failed running");
+    assert_eq!(names("-n 2"), "made failed");
+    assert_eq!(names("-l"), "made");
+    assert_eq!(names("-a --filter status=exited"), "failed");
+    assert_eq!(
+        names("-a --filter status=created --filter status=exited"),
+        "made failed"
+    );
+    assert_eq!(names("-a --filter exited=3"), "failed");
+    assert_eq!(names("-a --filter label=k"), "running");
+    assert_eq!(names("-a --filter label=k=v"), "running");
+    assert_eq!(names("-a --filter name=ma"), "made");
+    assert_eq!(names("-a --filter name=^made$"), "made");
+    assert_eq!(names("-a --filter ancestor=busybox"), "made failed running");
+    assert_eq!(names("-a --filter before=failed"), "running");
+    assert_eq!(names("-a --filter since=failed"), "made");
+    assert_eq!(names("-a --filter network=none"), "made failed running");
+    let table = daemon.docker("ps -a --no-trunc").ok();
+    assert!(
+        table.contains("Exited (3)") && table.contains("Up ") && table.contains("Created"),
+        "{table}"
+    );
+    let answer = daemon
+        .api()
+        .get("/containers/json?filters={\"no-such\":[\"x\"]}")
+        .expect(400);
+    assert!(answer.message().contains("no-such"), "{}", answer.message());
+    assert!(daemon.docker("ps -as --format {{.Size}}").ok().contains("virtual"));
+}
+
+#[test]
+fn inspect_tells_what_was_asked_for() {
+    let daemon = daemon();
+    let words = [
+        "create",
+        "--name",
+        "c",
+        "--network",
+        "none",
+        "-e",
+        "A=b",
+        "-w",
+        "/w",
+        "-u",
+        "app",
+        "--label",
+        "k=v",
+        "--entrypoint",
+        "echo",
+        "--memory",
+        "64m",
+        "--read-only",
+        "--cap-add",
+        "SYS_TIME",
+        "--security-opt",
+        "no-new-privileges",
+        "--stop-signal",
+        "HUP",
+        "--tmpfs",
+        "/t:size=1m",
+        "--hostname",
+        "h",
+        "-t",
+        "busybox",
+        "one",
+        "two",
+    ];
+    daemon.docker(words).ok();
+    let inspected = daemon.inspect("c");
+    let config = &inspected["Config"];
+    assert_eq!(config["Hostname"], "h");
+    assert_eq!(config["User"], "app");
+    assert_eq!(config["Tty"], true);
+    assert_eq!(config["Cmd"], json!(["one", "two"]));
+    assert_eq!(config["Entrypoint"], json!(["echo"]));
+    assert_eq!(config["Image"], "busybox");
+    assert_eq!(config["WorkingDir"], "/w");
+    assert_eq!(config["StopSignal"], "HUP");
+    assert!(config["Env"].as_array().unwrap().contains(&json!("A=b")));
+    let host = &inspected["HostConfig"];
+    assert_eq!(host["NetworkMode"], "none");
+    assert_eq!(host["ReadonlyRootfs"], true);
+    // The client of Docker 28 spells capabilities out.
+    assert!(
+        host["CapAdd"] == json!(["CAP_SYS_TIME"]) || host["CapAdd"] == json!(["SYS_TIME"]),
+        "{}",
+        host["CapAdd"]
+    );
+    assert_eq!(host["Tmpfs"], json!({"/t": "size=1m"}));
+    assert_eq!(inspected["Path"], "echo");
+    assert_eq!(inspected["Args"], json!(["one", "two"]));
+    assert_eq!(inspected["Image"], image::busybox().id());
+    assert_eq!(inspected["Platform"], "linux");
+    assert_eq!(inspected["State"]["StartedAt"], "0001-01-01T00:00:00Z");
+    assert!(inspected["HostsPath"].as_str().unwrap().ends_with("/hosts"));
+}
+
+#[test]
+fn a_container_can_be_started_again_after_its_end() {
+    let daemon = daemon();
+    daemon
+        .docker([
+            "run",
+            "--name",
+            "c",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "echo x >>/n; wc -l </n",
+        ])
+        .ok();
+    for count in 2..5 {
+        assert_eq!(daemon.docker("start -a c").ok(), count.to_string());
+    }
+    daemon.docker("start c").ok();
+    daemon.docker("wait c").ok();
+}
+
+#[test]
+fn starting_what_runs_changes_nothing() {
+    let daemon = daemon();
+    background(&daemon, "--name c", WAIT);
+    let pid = daemon.container_pid("c");
+    daemon.api().post("/containers/c/start", None).expect(304);
+    daemon.docker("start c").ok();
+    assert_eq!(daemon.container_pid("c"), pid);
+}
+
+#[test]
+fn many_verbs_at_once_do_not_trip_over_each_other() {
+    let daemon = daemon();
+    background(&daemon, "--name c", WAIT);
+    std::thread::scope(|scope| {
+        for verb in [
+            "restart -t 0 c",
+            "kill c",
+            "pause c",
+            "unpause c",
+            "stop -t 0 c",
+            "start c",
+            "rename c c",
+            "inspect c",
+            "top c",
+            "logs c",
+        ] {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                for _ in 0..3 {
+                    let _ = daemon.docker(verb);
+                }
+            });
+        }
+    });
+    daemon.docker("rm -f c").ok();
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn everything_of_the_container_dies_with_its_first_process() {
+    let daemon = daemon();
+    let id = background(
+        &daemon,
+        "--name c",
+        "setsid sleep 1000 & setsid sleep 2000 & sleep 0.2; exit 0",
+    );
+    daemon.docker("wait c").ok();
+    for path in daemon.cgroups(&id) {
+        assert!(corten_testkit::cgroup::processes(&path).is_empty());
+    }
+    daemon.assert_nothing_runs();
+    // With the host's PID namespace nothing but the cgroup holds them together.
+    let id = background(
+        &daemon,
+        "--name h --pid host",
+        "setsid sleep 3000 & echo $!; sleep 0.2; exit 0",
+    );
+    daemon.docker("wait h").ok();
+    let orphan: i32 = daemon.docker("logs h").ok().parse().unwrap();
+    wait_until("the orphan is dead", || {
+        !process::is_alive(orphan) || !process::command_line(orphan).contains(&"3000".to_owned())
+    });
+    assert!(daemon.cgroups(&id).is_empty());
+}

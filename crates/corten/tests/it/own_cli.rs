@@ -1,0 +1,149 @@
+//! Corten's own command line, where it is more than docker's or could be less.
+use std::{fs, process::Command};
+
+use corten_testkit::command::run;
+
+use crate::{WAIT, background, daemon, setup};
+
+#[test]
+fn both_clients_print_the_same() {
+    let daemon = daemon();
+    background(&daemon, "--name c --label a=b", WAIT);
+    daemon.docker("create --name d --network none busybox echo x").ok();
+    for words in [
+        "ps -a --no-trunc",
+        "ps -aq",
+        "ps -a --format {{.ID}}|{{.Names}}|{{.Image}}|{{.Command}}|{{.Labels}}|{{.State}}",
+        "images --no-trunc",
+        "images -q",
+        "image ls --format {{.Repository}}:{{.Tag}}",
+        "inspect c d",
+        "inspect -f {{.State.Status}} c",
+        "inspect -f {{json .Config.Labels}} c",
+        "history --no-trunc busybox",
+        "history -q busybox",
+        "image inspect busybox",
+        "container inspect -f {{.Name}} d",
+        "port c",
+    ] {
+        let (theirs, ours) = (daemon.docker(words), daemon.corten(words));
+        assert_eq!((theirs.text(), theirs.code), (ours.text(), ours.code), "{words}");
+    }
+}
+
+#[test]
+fn both_clients_fail_the_same() {
+    let daemon = daemon();
+    for words in [
+        "inspect nothing",
+        "rm nothing",
+        "start nothing",
+        "logs nothing",
+        "rmi nothing",
+        "wait nothing",
+        "kill nothing",
+        "tag nothing x",
+        "top nothing",
+    ] {
+        let (theirs, ours) = (daemon.docker(words), daemon.corten(words));
+        assert_eq!(theirs.code, ours.code, "{words}: {ours:?}");
+        assert_eq!(theirs.error(), ours.error(), "{words}");
+    }
+}
+
+#[test]
+fn the_verbs_of_life_work_by_it_alone() {
+    let daemon = daemon();
+    let id = daemon
+        .corten([
+            "create",
+            "--name",
+            "c",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            WAIT,
+        ])
+        .ok();
+    for verb in [
+        "start c",
+        "pause c",
+        "unpause c",
+        "restart -t 1 c",
+        "rename c d",
+        "stop d",
+        "start d",
+        "kill d",
+    ] {
+        daemon.corten(verb).ok();
+    }
+    assert_eq!(daemon.corten("wait d").ok(), "137");
+    assert_eq!(daemon.corten("rm d").ok(), "d");
+    assert!(!daemon.corten("ps -aq --no-trunc").ok().contains(&id));
+    daemon.corten("container prune -f").ok();
+    daemon.corten("image prune -f").ok();
+    daemon.corten("rmi busybox").ok();
+    daemon.corten("info").ok();
+    daemon.corten("version").ok();
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn it_is_docker_when_it_is_called_so() {
+    let daemon = daemon();
+    let link = daemon.root().join("docker-link");
+    fs::create_dir(&link).unwrap();
+    let name = link.join("docker");
+    let binary = std::env::var("CORTEN_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_corten").to_owned());
+    std::os::unix::fs::symlink(binary, &name).unwrap();
+    let host = format!("unix://{}", daemon.socket().display());
+    let output = run(Command::new(&name).args([
+        "-H",
+        &host,
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "echo",
+        "as docker",
+    ]));
+    assert_eq!(output.ok(), "as docker");
+}
+
+#[test]
+fn help_and_version_need_no_daemon() {
+    let daemon = setup().start();
+    for words in [
+        "--help",
+        "--version",
+        "run --help",
+        "container --help",
+        "image --help",
+        "daemon --help",
+    ] {
+        let mut command = daemon.corten_command(words);
+        let output = run(command.env("DOCKER_HOST", "unix:///no/such/socket"));
+        assert!(!output.clone().ok().is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn without_a_daemon_it_says_where_it_looked() {
+    let daemon = setup().start();
+    let mut command = daemon.corten_command("ps");
+    let error = run(command.env("DOCKER_HOST", "unix:///no/such/socket")).fails(1);
+    assert!(error.contains("unix:///no/such/socket"), "{error}");
+}
+
+#[test]
+fn an_unknown_command_or_flag_is_refused_with_a_hint() {
+    let daemon = setup().start();
+    let output = daemon.corten("no-such-command");
+    assert_ne!(output.code, 0);
+    assert!(output.error().contains("no-such-command"), "{output:?}");
+    let output = daemon.corten("ps --no-such-flag");
+    assert_eq!(output.code, 125, "{output:?}");
+}
