@@ -3,5 +3,12 @@
 //! A system call gets a safe function with the kernel's name, owned file descriptors in and out.
 pub mod bpf;
 pub mod caps;
+pub mod fd;
+pub mod memory;
+pub mod mount;
+pub mod namespace;
+pub mod process;
 pub mod seccomp;
+pub mod signal;
+pub mod socket;
 mod syscall;

@@ -5,7 +5,7 @@ use std::ffi::{c_long, c_ulong};
 use std::io;
 
 unsafe extern "C" {
-    fn syscall(number: c_long, ...) -> c_long;
+    pub(crate) fn syscall(number: c_long, ...) -> c_long;
 }
 
 /// Up to six arguments; the rest are zero.
@@ -30,5 +30,14 @@ pub(crate) unsafe fn call<const N: usize>(number: u32, arguments: [usize; N]) ->
         Err(io::Error::last_os_error())
     } else {
         Ok(result as usize)
+    }
+}
+
+/// -1 means: look at errno.
+pub(crate) fn check(result: c_long) -> io::Result<c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
     }
 }
