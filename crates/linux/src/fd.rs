@@ -13,7 +13,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, mkdirat, openat, openat2, readlinkat, statx},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, mkdirat, openat, openat2, readlinkat, statx,
+    },
     io::Errno,
 };
 
@@ -24,7 +26,12 @@ const SYMLINKS_MAX: usize = 40;
 
 /// Opens `path` as a process whose root is `root` would, but through no magic link of procfs.
 pub fn open_in_root(root: BorrowedFd, path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
-    open_resolved(root, path.as_ref(), flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    open_resolved(
+        root,
+        path.as_ref(),
+        flags,
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
 /// Opens `path` beneath `root` and refuses symbolic links in every component.
@@ -34,7 +41,11 @@ pub fn open_without_links(root: BorrowedFd, path: impl AsRef<Path>, flags: OFlag
 }
 
 fn open_resolved(root: BorrowedFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     for _ in 0..RETRIES {
         match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => continue,
@@ -75,7 +86,12 @@ fn create_in_root(root: BorrowedFd, path: &Path, make: Make) -> io::Result<Owned
             continue;
         }
         let last = rest.is_empty();
-        let next = match openat(&here, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        let next = match openat(
+            &here,
+            &*name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
             Err(Errno::NOENT) => create_one(here.as_fd(), &name, if last { make } else { Make::Directory })?,
             result => result?,
         };
@@ -117,7 +133,12 @@ fn create_one(directory: BorrowedFd, name: &OsStr, make: Make) -> io::Result<Own
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
-            Ok(openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+            Ok(openat(
+                directory,
+                name,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?)
         }
         Make::File => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

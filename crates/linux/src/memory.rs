@@ -13,8 +13,14 @@ impl Scratch {
     /// `length` is rounded up to whole pages by the kernel; none of them exists yet.
     pub fn new(length: usize) -> io::Result<Scratch> {
         // SAFETY: a new mapping at a place of the kernel's choice touches no memory of ours.
-        let start =
-            unsafe { mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)? };
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )?
+        };
         Ok(Scratch { start, length })
     }
 

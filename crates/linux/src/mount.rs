@@ -93,7 +93,9 @@ pub fn complaint(context: BorrowedFd) -> Option<String> {
     let mut buffer = [0u8; 512];
     let length = rustix::io::read(context.as_fd(), &mut buffer).ok()?;
     let text = CStr::from_bytes_until_nul(&buffer).map_or(&buffer[..length], CStr::to_bytes);
-    let text = String::from_utf8_lossy(&text[..text.len().min(length)]).trim().to_owned();
+    let text = String::from_utf8_lossy(&text[..text.len().min(length)])
+        .trim()
+        .to_owned();
     // Each message begins with its severity: "e ", "w " or "i ".
     Some(text.get(2..).unwrap_or(&text).to_owned()).filter(|text| !text.is_empty())
 }

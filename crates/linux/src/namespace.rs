@@ -36,11 +36,20 @@ pub fn bring_loopback_up() -> io::Result<()> {
     const IFF_UP: i16 = 1;
     const IFF_RUNNING: i16 = 1 << 6;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    let mut request = InterfaceFlags { name: [0; 16], flags: IFF_UP | IFF_RUNNING, _rest: [0; 22] };
+    let mut request = InterfaceFlags {
+        name: [0; 16],
+        flags: IFF_UP | IFF_RUNNING,
+        _rest: [0; 22],
+    };
     request.name[..2].copy_from_slice(b"lo");
     // SAFETY: the request is as large as struct ifreq and lives across the call.
     let result = unsafe {
-        syscall(c_long::from(raw::__NR_ioctl), socket.as_raw_fd(), SIOCSIFFLAGS, &raw const request)
+        syscall(
+            c_long::from(raw::__NR_ioctl),
+            socket.as_raw_fd(),
+            SIOCSIFFLAGS,
+            &raw const request,
+        )
     };
     check(result).map(drop)
 }

@@ -56,7 +56,10 @@ pub unsafe fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> io::Resul
     match Pid::from_raw(pid as i32) {
         None => Ok(Cloned::Child),
         // SAFETY: CLONE_PIDFD made the kernel store a new descriptor there, and nobody else knows it.
-        Some(pid) => Ok(Cloned::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        Some(pid) => Ok(Cloned::Parent {
+            pid,
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
     }
 }
 
@@ -96,11 +99,35 @@ pub fn pidfd_namespace(pidfd: BorrowedFd, kind: NamespaceKind) -> io::Result<Own
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// `pidfd_send_signal(2)`; any number, real-time signals too.
+pub fn pidfd_send_signal(pidfd: BorrowedFd, number: i32) -> io::Result<()> {
+    let null = ptr::null::<u8>();
+    // SAFETY: without a siginfo the kernel reads no memory of ours; it checks the number.
+    check(unsafe {
+        syscall(
+            c_long::from(raw::__NR_pidfd_send_signal),
+            pidfd.as_raw_fd(),
+            number,
+            null,
+            0,
+        )
+    })
+    .map(drop)
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 pub fn close_range_on_exec(first: RawFd) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: c_int = 1 << 2;
     // SAFETY: only sets flags on descriptors.
-    check(unsafe { syscall(c_long::from(raw::__NR_close_range), first, c_int::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+    check(unsafe {
+        syscall(
+            c_long::from(raw::__NR_close_range),
+            first,
+            c_int::MAX,
+            CLOSE_RANGE_CLOEXEC,
+        )
+    })
+    .map(drop)
 }
 
 /// Closes every descriptor from `first` on.
@@ -110,6 +137,15 @@ pub fn close_range_on_exec(first: RawFd) -> io::Result<()> {
 pub unsafe fn close_range(first: RawFd) -> io::Result<()> {
     // SAFETY: the caller promises that nobody owns these descriptors any more.
     check(unsafe { syscall(c_long::from(raw::__NR_close_range), first, c_int::MAX, 0) }).map(drop)
+}
+
+/// `close(2)` of a descriptor that this process only has because it is a copy of another.
+///
+/// # Safety
+/// No value that owns it may be used or dropped afterwards.
+pub unsafe fn close(number: RawFd) {
+    // SAFETY: the caller promises that nobody owns it any more.
+    unsafe { rustix::io::close(number) };
 }
 
 /// `dup3(2)` onto a number of our choice, inherited across exec when `inherit`.
@@ -138,7 +174,10 @@ impl Vector {
     pub fn new(strings: Vec<CString>) -> Vector {
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
         pointers.push(ptr::null());
-        Vector { pointers, _strings: strings }
+        Vector {
+            pointers,
+            _strings: strings,
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 use std::{
     ffi::{c_int, c_long},
     io,
+    sync::atomic::{AtomicI32, Ordering},
 };
 
 use linux_raw_sys::general as raw;
+use rustix::process::Pid;
 
 use crate::syscall::{check, syscall};
 
@@ -43,7 +45,44 @@ pub fn set_mask(blocked: u64) -> io::Result<()> {
     let how = c_long::from(raw::SIG_SETMASK);
     // SAFETY: the kernel reads eight bytes of `blocked` and writes nothing.
     let result = unsafe {
-        syscall(c_long::from(raw::__NR_rt_sigprocmask), how, &raw const blocked, 0usize, size_of::<u64>())
+        syscall(
+            c_long::from(raw::__NR_rt_sigprocmask),
+            how,
+            &raw const blocked,
+            0usize,
+            size_of::<u64>(),
+        )
     };
     check(result).map(drop)
+}
+
+/// Who gets what [`forward`] receives.
+static TARGET: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn forward(number: c_int) {
+    let target = TARGET.load(Ordering::Relaxed);
+    // SAFETY: kill(2) is async-signal-safe and touches no memory.
+    unsafe { syscall(c_long::from(raw::__NR_kill), target, number) };
+}
+
+/// From now on every signal that can be caught, but for SIGCHLD and the terminal's own stops, goes to `target` instead.
+pub fn forward_all_to(target: Pid) {
+    TARGET.store(target.as_raw_nonzero().get(), Ordering::Relaxed);
+    let kept = [
+        raw::SIGCHLD,
+        raw::SIGKILL,
+        raw::SIGSTOP,
+        raw::SIGTTIN,
+        raw::SIGTTOU,
+        raw::SIGSEGV,
+        raw::SIGBUS,
+    ];
+    let kept = kept.map(|number| number as c_int);
+    for number in (1..=LAST).filter(|number| !kept.contains(number) && !matches!(number, 32 | 33)) {
+        // SAFETY: the handler only makes one async-signal-safe system call.
+        unsafe { signal(number, forward as *const () as usize) };
+    }
+    // A background process that touches the terminal's settings must not stop the container.
+    ignore(raw::SIGTTOU as c_int);
+    ignore(raw::SIGTTIN as c_int);
 }

@@ -2,10 +2,11 @@
 //!
 //! Synchronous and fork-safe: the launcher and the shims are single-threaded processes.
 pub mod cgroup;
-pub mod process {
-    pub mod task;
-}
+pub mod error;
+pub mod init;
+pub mod launcher;
+pub mod process;
+pub mod rootfs;
 pub mod security;
-pub mod shim {
-    pub mod protocol;
-}
+pub mod shim;
+pub mod state;

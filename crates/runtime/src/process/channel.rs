@@ -1,0 +1,51 @@
+//! What a child and its shim say to each other between clone and exec.
+//!
+//! The channel closes on exec: its end without a word means that the program runs. It also closes when the shim dies,
+//! which ends a child that waits.
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use corten_linux::socket;
+use serde::{Deserialize, Serialize};
+
+use crate::shim::protocol::Failure;
+
+const PACKET_MAX: usize = 16 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromChild {
+    /// Everything is in place but the program. Beside it, with a terminal: its two ends, ours first.
+    Ready,
+    Failed(Failure),
+}
+
+/// Says something to the shim.
+pub fn tell(channel: BorrowedFd, message: &FromChild, fds: &[BorrowedFd]) -> io::Result<()> {
+    let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
+    socket::send(channel, &bytes[..bytes.len().min(PACKET_MAX)], fds)
+}
+
+/// What the child says next; `None` when its end has closed.
+pub fn hear(channel: BorrowedFd) -> io::Result<Option<(FromChild, Vec<OwnedFd>)>> {
+    let mut buffer = [0; PACKET_MAX];
+    let (length, fds) = socket::receive(channel, &mut buffer)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let message = postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)?;
+    Ok(Some((message, fds)))
+}
+
+/// Lets the child execute its program.
+pub fn release(channel: BorrowedFd) -> io::Result<()> {
+    socket::send(channel, b"x", &[])
+}
+
+/// Waits for [`release`]; false when the shim is gone.
+pub fn wait_for_release(channel: BorrowedFd) -> io::Result<bool> {
+    let mut byte = [0; 1];
+    let (length, _) = socket::receive(channel, &mut byte)?;
+    Ok(length == 1)
+}

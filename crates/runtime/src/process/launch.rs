@@ -1,0 +1,227 @@
+//! The shim's half of a start: cgroup, streams, one clone3, and undoing all of it when the child fails.
+use std::{
+    fs::File,
+    io, mem,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use corten_linux::{
+    namespace,
+    process::{self, CloneFlags, Cloned, NamespaceKind},
+};
+use rustix::{
+    fs::{Mode, OFlags, fcntl_setfl, open},
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid},
+};
+
+use crate::{
+    cgroup::manager::{self, Cgroup},
+    error::Context,
+    process::{
+        channel::{self, FromChild},
+        init::{self, Inheritance},
+        plan::ShimPlan,
+    },
+    shim::protocol::{Failure, FailureKind},
+};
+
+/// Our ends of the process's standard streams.
+#[derive(Debug)]
+pub(crate) enum Streams {
+    Pipes {
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// The container's end is kept open so that ours never reports a hang-up while the container lives.
+    Terminal { ours: OwnedFd, theirs: OwnedFd },
+}
+
+/// A cloned child: first on its way to exec, then the container's first process. Dropping it undoes the start.
+pub(crate) struct Child {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+    pub cgroup: Cgroup,
+    channel: Option<OwnedFd>,
+    streams: Option<Streams>,
+    /// The container's namespaces, held so that its exit need not wait for their teardown.
+    _held: Vec<OwnedFd>,
+    undo: bool,
+}
+
+const CLONE_NEWPID: u64 = 0x2000_0000;
+
+/// Makes the cgroup and clones the child, which sets to work at once: see [`Child::wait_until_ready`].
+pub(crate) fn clone_child(plan: &ShimPlan, file: BorrowedFd, child_offset: u64) -> Result<Child, Failure> {
+    let say = || "cannot prepare the container's streams";
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(say)?;
+    let mut theirs = [None, None, None];
+    let streams = if plan.terminal {
+        None
+    } else {
+        let (stdout, out) = pipe_with(PipeFlags::CLOEXEC).context(say)?;
+        let (stderr, err) = pipe_with(PipeFlags::CLOEXEC).context(say)?;
+        let mut stdin = None;
+        if plan.open_stdin {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context(say)?;
+            fcntl_setfl(&writer, OFlags::NONBLOCK).context(say)?;
+            theirs[0] = Some(reader);
+            stdin = Some(writer);
+        }
+        for ours in [&stdout, &stderr] {
+            fcntl_setfl(ours, OFlags::NONBLOCK).context(say)?;
+        }
+        theirs[1] = Some(out);
+        theirs[2] = Some(err);
+        Some(Streams::Pipes { stdin, stdout, stderr })
+    };
+    let (channel, child_channel) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(say)?;
+    if let Some(path) = &plan.pid_namespace {
+        let say = || format!("cannot join the namespace {}", path.display());
+        let fd = File::open(path).context(say)?;
+        namespace::enter(fd.as_fd(), CLONE_NEWPID).context(say)?;
+    }
+    let cgroup = manager::create(&plan.cgroup).map_err(|error| Failure {
+        kind: FailureKind::Invalid,
+        ..Failure::system("cannot make the cgroup", &error)
+    })?;
+    let flags = CloneFlags::from_bits_retain(plan.namespaces);
+    // SAFETY: the shim has one thread.
+    match unsafe { process::clone3(flags, cgroup.unified_fd()) } {
+        Ok(Cloned::Child) => init::run(Inheritance {
+            plan: file,
+            plan_offset: child_offset,
+            channel: child_channel.as_fd(),
+            stdio: theirs.each_ref().map(|fd| fd.as_ref().unwrap_or(&null).as_fd()),
+            cgroup: &cgroup,
+        }),
+        Ok(Cloned::Parent { pid, pidfd }) => Ok(Child {
+            pid,
+            pidfd,
+            cgroup,
+            channel: Some(channel),
+            streams,
+            _held: Vec::new(),
+            undo: true,
+        }),
+        Err(error) => {
+            let _ = cgroup.delete();
+            Err(Failure::system("cannot clone the container's process", &error))
+        }
+    }
+}
+
+impl Child {
+    /// Waits until only the program is missing.
+    pub fn wait_until_ready(&mut self) -> Result<(), Failure> {
+        let channel = self.channel.as_ref().expect("the channel is there until the start");
+        match channel::hear(channel.as_fd()).context(|| "cannot hear from the container's process")? {
+            Some((FromChild::Ready, fds)) => {
+                let mut fds = fds.into_iter();
+                if let (Some(ours), Some(theirs)) = (fds.next(), fds.next()) {
+                    self.streams = Some(Streams::Terminal { ours, theirs });
+                }
+                self.hold_namespaces();
+                Ok(())
+            }
+            Some((FromChild::Failed(failure), _)) => Err(failure),
+            None => Err(self.died_early()),
+        }
+    }
+
+    /// The kernel tears namespaces down before it tells a parent of the exit, unless someone else holds them; that was
+    /// measured as most of the time from exit to report. Older kernels cannot hand them out: then they are not held.
+    fn hold_namespaces(&mut self) {
+        for kind in [NamespaceKind::Mount, NamespaceKind::Net, NamespaceKind::Ipc] {
+            match process::pidfd_namespace(self.pidfd.as_fd(), kind) {
+                Ok(fd) => self._held.push(fd),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn died_early(&self) -> Failure {
+        match self.wait() {
+            Ok(code) if self.cgroup.oom_kills().unwrap_or(0) > 0 => Failure::invalid(format!(
+                "the memory limit is too low: the kernel killed the container's process before it could start (exit \
+                 code {code})"
+            )),
+            Ok(code) => Failure::new(
+                FailureKind::System,
+                format!("the container's process ended with exit code {code} before it could start"),
+            ),
+            Err(error) => Failure::system("the container's process cannot be waited for", &error),
+        }
+    }
+
+    /// Lets the child execute its program and waits until it has.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let Some(channel) = self.channel.take() else {
+            return Err(Failure::invalid("the container has been started already"));
+        };
+        channel::release(channel.as_fd())
+            .map_err(|_| Failure::new(FailureKind::Gone, "the container's process has ended"))?;
+        match channel::hear(channel.as_fd()).context(|| "cannot hear from the container's process")? {
+            Some((FromChild::Failed(failure), _)) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn is_started(&self) -> bool {
+        self.channel.is_none()
+    }
+
+    /// Our ends of the streams; there until taken.
+    pub fn take_streams(&mut self) -> Streams {
+        self.streams.take().expect("a child that is ready has streams")
+    }
+
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        process::pidfd_send_signal(self.pidfd.as_fd(), number)
+    }
+
+    /// Waits for the end of the process: 0-255, 128+n for a signal.
+    pub fn wait(&self) -> io::Result<i32> {
+        loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => return Ok(exit_code(&status)),
+                Ok(None) | Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Kills the child and frees the cgroup.
+    pub fn undo(&mut self) {
+        if mem::replace(&mut self.undo, false) {
+            let _ = self.signal(Signal::KILL.as_raw());
+            let _ = self.wait();
+            let _ = self.cgroup.kill_all();
+            let _ = self.cgroup.delete();
+        }
+    }
+
+    /// The container has ended and all of it was undone: nothing is left for drop.
+    pub fn forget(&mut self) {
+        self.undo = false;
+    }
+}
+
+fn exit_code(status: &WaitIdStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}
+
+/// A start that fails half way leaves no process and no cgroup.
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.undo();
+    }
+}

@@ -1,0 +1,8 @@
+//! One process and all that stands around it: planned in the daemon, launched by the shim, carried out in the child.
+pub mod channel;
+pub mod execute;
+pub mod identity;
+pub mod init;
+pub mod launch;
+pub mod plan;
+pub mod task;

@@ -1,0 +1,7 @@
+//! What the container sees as its files. Everything here runs in the child, in its own mount namespace.
+pub mod cgroups;
+pub mod devices;
+pub mod mask;
+pub mod mounts;
+pub mod options;
+pub mod pivot;

@@ -1,0 +1,254 @@
+//! The root file system and the mounts on it.
+//!
+//! Sources are opened first, while the host's mounts are still as the host has them; only then is the namespace cut off
+//! and anything attached. Every target is resolved beneath the root's descriptor: a path of the image is never walked
+//! by name.
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use corten_linux::{
+    fd::{self, Make},
+    mount::{self, Attributes, Propagation},
+};
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, open},
+    io::Errno,
+    mount::{MountAttrFlags, OpenTreeFlags, fsconfig_set_flag, fsconfig_set_string, open_tree},
+};
+
+use crate::{
+    error::Context,
+    process::plan::{ChildPlan, MountPlan, MountSource, RootfsPlan},
+    rootfs::cgroups,
+    shim::protocol::{CgroupRecord, Failure},
+};
+
+/// Detached mounts of what is bound, in the order of the plan; `None` for those that are made later.
+pub(crate) struct Sources {
+    root: OwnedFd,
+    binds: Vec<Option<OwnedFd>>,
+}
+
+/// Opens everything that comes from the host.
+pub(crate) fn open_sources(plan: &ChildPlan) -> Result<Sources, Failure> {
+    let root = match &plan.rootfs {
+        RootfsPlan::Directory(path) => {
+            let say = || format!("cannot use {} as root file system", path.display());
+            let tree = open_host_tree(path, true).context(say)?;
+            let private = Attributes {
+                propagation: Some(Propagation::Private),
+                ..Attributes::default()
+            };
+            mount::set_attributes(tree.as_fd(), private, true).context(say)?;
+            tree
+        }
+        RootfsPlan::Overlay {
+            lowers,
+            upper,
+            work,
+            volatile,
+        } => overlay(lowers, upper, work, *volatile)?,
+    };
+    let mut binds = Vec::with_capacity(plan.mounts.len());
+    for mount in &plan.mounts {
+        binds.push(match &mount.what {
+            MountSource::Bind { path, recursive } => Some(open_bind(mount, path, *recursive)?),
+            _ => None,
+        });
+    }
+    Ok(Sources { root, binds })
+}
+
+/// Everything mounted below `/`, as far as the caller sees it, stops being visible to and from the host's namespace:
+/// what the host mounts still arrives, what we mount does not leave.
+pub(crate) fn cut_off() -> Result<(), Failure> {
+    let say = || "cannot make the mount namespace private";
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(say)?;
+    let slave = Attributes {
+        propagation: Some(Propagation::Slave),
+        ..Attributes::default()
+    };
+    mount::set_attributes(root.as_fd(), slave, true).context(say)
+}
+
+/// Puts the root file system and all mounts together; the result is the root's descriptor.
+pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &CgroupRecord) -> Result<OwnedFd, Failure> {
+    let say = || format!("cannot mount the root file system at {}", plan.stage.display());
+    let stage = open(
+        &plan.stage,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context(say)?;
+    mount::attach(sources.root.as_fd(), stage.as_fd()).context(say)?;
+    let root = sources.root;
+    for (mount, bind) in plan.mounts.iter().zip(sources.binds) {
+        match (&mount.what, bind) {
+            (MountSource::Cgroups(view), _) => {
+                cgroups::attach(view, &mount.options, cgroup, root.as_fd(), &mount.target)?;
+            }
+            (MountSource::Filesystem { kind, source }, _) => attach_filesystem(mount, kind, source, root.as_fd())?,
+            (MountSource::Bind { .. }, Some(tree)) => attach_bind(mount, tree, root.as_fd())?,
+            (MountSource::Bind { .. }, None) => unreachable!("open_sources opened every bind"),
+        }
+    }
+    Ok(root)
+}
+
+fn open_host_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+fn open_bind(mount: &MountPlan, path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    let say = || format!("cannot bind {} to {}", path.display(), mount.target.display());
+    let tree = match open_host_tree(path, recursive) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::invalid(format!(
+                "bind source path does not exist: {}",
+                path.display()
+            )));
+        }
+        result => result.context(say)?,
+    };
+    mount::set_attributes(tree.as_fd(), mount.options.recursive_attributes(), true).context(say)?;
+    let own = mount.options.attributes();
+    if own != Attributes::default() {
+        mount::set_attributes(tree.as_fd(), own, false).context(say)?;
+    }
+    Ok(tree)
+}
+
+fn attach_bind(mount: &MountPlan, tree: OwnedFd, root: BorrowedFd) -> Result<(), Failure> {
+    let say = || format!("cannot mount onto {}", mount.target.display());
+    let make = match fd::file_type(tree.as_fd()).context(say)? {
+        FileType::Directory => Make::Directory,
+        _ => Make::File,
+    };
+    let target = fd::ensure(root, &mount.target, make).context(say)?;
+    match mount::attach(tree.as_fd(), target.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOTDIR.raw_os_error()) => {
+            let target = mount.target.display();
+            Err(Failure::invalid(format!(
+                "cannot mount a directory onto a file or vice versa: {target}"
+            )))
+        }
+        result => result.context(say),
+    }
+}
+
+/// Containers are attacked through these when they are symbolic links in the image.
+const MUST_BE_REAL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+fn attach_filesystem(mount: &MountPlan, kind: &str, source: &Option<String>, root: BorrowedFd) -> Result<(), Failure> {
+    let target = &mount.target;
+    let say = || format!("cannot mount {kind} at {}", target.display());
+    let place = fd::ensure(root, target, Make::Directory).context(say)?;
+    if MUST_BE_REAL.iter().any(|path| target == Path::new(path)) {
+        match fd::open_without_links(root, target, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(_) => {}
+            Err(_) => {
+                let message = format!("{} is not a directory of the image itself", target.display());
+                return Err(Failure::invalid(format!("{}: {message}", say())));
+            }
+        }
+    }
+    let context = mount::open_filesystem(kind).context(say)?;
+    let configure = || -> io::Result<()> {
+        if let Some(source) = source.as_deref().filter(|source| !source.is_empty()) {
+            fsconfig_set_string(&context, "source", source)?;
+        }
+        for (key, value) in &mount.options.data {
+            match value {
+                Some(value) => fsconfig_set_string(&context, key, value)?,
+                None => fsconfig_set_flag(&context, key)?,
+            }
+        }
+        Ok(())
+    };
+    let attributes = MountAttrFlags::from_bits_retain(mount.options.set as u32);
+    let mounted = match configure().and_then(|()| mount::finish(context.as_fd(), attributes)) {
+        Ok(mounted) => mounted,
+        Err(error) => return Err(explain(say(), context.as_fd(), &error)),
+    };
+    mount::attach(mounted.as_fd(), place.as_fd()).context(say)
+}
+
+fn explain(what: String, context: BorrowedFd, error: &io::Error) -> Failure {
+    match mount::complaint(context) {
+        Some(complaint) => Failure::system(format!("{what}: {complaint}"), error),
+        None => Failure::system(what, error),
+    }
+}
+
+/// The container's layers as one tree, detached. Made in the child: the host's namespace never has it.
+fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd, Failure> {
+    let say = || "cannot mount the overlay root file system";
+    let context = mount::open_filesystem("overlay").context(say)?;
+    let configure = || -> io::Result<()> {
+        set_lowers(context.as_fd(), lowers)?;
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        if volatile {
+            fsconfig_set_flag(&context, "volatile")?;
+        }
+        Ok(())
+    };
+    match configure().and_then(|()| mount::finish(context.as_fd(), MountAttrFlags::empty())) {
+        Ok(root) => Ok(root),
+        Err(error) => {
+            let missing = lowers
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([upper, work])
+                .find(|path| !path.exists());
+            let what = match missing {
+                Some(path) => format!("{}: {} is missing", say(), path.display()),
+                None => say().to_owned(),
+            };
+            Err(explain(what, context.as_fd(), &error))
+        }
+    }
+}
+
+/// One by one where the kernel can (≥ 6.5), which spares escaping and the limit of a single string.
+fn set_lowers(context: BorrowedFd, lowers: &[PathBuf]) -> io::Result<()> {
+    for (index, lower) in lowers.iter().enumerate() {
+        match fsconfig_set_string(context, "lowerdir+", lower) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if index == 0 => {
+                let _ = mount::complaint(context);
+                return Ok(fsconfig_set_string(context, "lowerdir", joined(lowers))?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Colons separate, backslashes escape.
+fn joined(lowers: &[PathBuf]) -> CString {
+    let mut bytes = Vec::new();
+    for lower in lowers {
+        if !bytes.is_empty() {
+            bytes.push(b':');
+        }
+        for &byte in lower.as_os_str().as_bytes() {
+            if matches!(byte, b':' | b'\\') {
+                bytes.push(b'\\');
+            }
+            bytes.push(byte);
+        }
+    }
+    CString::new(bytes).unwrap_or_default()
+}

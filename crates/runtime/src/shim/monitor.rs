@@ -1,0 +1,384 @@
+//! The shim's life: launch, watch, report, end.
+//!
+//! It answers one connection at a time in order, and outlives all of them: a daemon that is gone changes nothing for a
+//! container that runs. Only a container that was never started ends with its daemon.
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use corten_linux::process::exit_now;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, fcntl_setfl, open, openat, renameat, unlinkat},
+    io::Errno,
+    net::{SocketFlags, accept_with},
+    process::getpid,
+};
+use serde::Serialize;
+
+use super::{
+    connection::{listen_in, read_shim_plan, receive_request, send_any},
+    log::Log,
+    poll::{Interest, Key, Poll},
+    protocol::{Event, Exit, Failure, FailureKind, FromShim, Reply, TaskState, ToShim, files},
+    stdio::Stdio,
+};
+use crate::{
+    error::Context,
+    process::{
+        launch::{Child, clone_child},
+        plan::ShimPlan,
+    },
+    state::start_ticks,
+};
+
+/// After this long without data, buffers are given back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+/// How long attachers may take to fetch the last output of a container that has ended.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// A fresh shim's whole life on its first connection.
+pub(crate) fn run(connection: OwnedFd) -> ! {
+    let _ = rustix::thread::set_name(c"corten-shim");
+    if let Ok(Some((ToShim::Launch, fds))) = receive_request(connection.as_fd()) {
+        match launch(&connection, fds) {
+            Ok(monitor) => monitor.watch(connection),
+            Err(failure) => reply(&connection, Reply::Failed(failure), &[]),
+        }
+    }
+    exit_now(0)
+}
+
+fn reply(connection: &OwnedFd, reply: Reply, fds: &[std::os::fd::BorrowedFd]) {
+    let _ = send_any(connection.as_fd(), &FromShim::Reply(reply), fds);
+}
+
+struct Monitor {
+    poll: Poll,
+    directory: OwnedFd,
+    state: TaskState,
+    /// Open while the state may still change: between `Created` and `Started`.
+    state_file: Option<File>,
+    listener: OwnedFd,
+    connections: Vec<(u32, OwnedFd)>,
+    next_connection: u32,
+    stdio: Stdio,
+    child: Child,
+    own_pid_namespace: bool,
+}
+
+/// Makes the container, up to the point where only the program is missing.
+fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>) -> Result<Monitor, Failure> {
+    let file = fds
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::invalid("a launch without a plan"))?;
+    let (plan, child_offset) = read_shim_plan(file.as_fd()).context(|| "cannot read the plan")?;
+    let directory = open(
+        &plan.directory,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context(|| format!("cannot open {}", plan.directory.display()))?;
+    match set_up(
+        connection,
+        plan,
+        directory.try_clone().context(|| "cannot set the shim up")?,
+        &file,
+        child_offset,
+    ) {
+        Ok(monitor) => Ok(monitor),
+        Err(failure) => {
+            remove_files(&directory);
+            Err(failure)
+        }
+    }
+}
+
+fn set_up(
+    connection: &OwnedFd,
+    plan: ShimPlan,
+    directory: OwnedFd,
+    file: &OwnedFd,
+    child_offset: u64,
+) -> Result<Monitor, Failure> {
+    let mut child = clone_child(&plan, file.as_fd(), child_offset)?;
+    // The child is at work: what follows costs no time of its own.
+    let prepared = prepare(&plan, &directory, &child);
+    child.wait_until_ready()?;
+    let (poll, listener, log, state) = prepared?;
+    let say = || "cannot set the shim up";
+    let stdio = Stdio::new(child.take_streams(), plan.open_stdin, plan.stdin_once, log, &poll).context(say)?;
+    poll.add(child.pidfd.as_fd(), Key::Process, Interest::READ)
+        .context(say)?;
+    poll.add(listener.as_fd(), Key::Listener, Interest::READ).context(say)?;
+    poll.add(connection.as_fd(), Key::Connection(0), Interest::READ)
+        .context(say)?;
+    // A daemon that does not read must not hold the container up.
+    fcntl_setfl(connection, OFlags::NONBLOCK).context(say)?;
+    let state_file = write_file(&directory, files::STATE, &state).context(say)?;
+    const CLONE_NEWPID: u64 = 0x2000_0000;
+    Ok(Monitor {
+        poll,
+        directory,
+        state,
+        state_file: Some(state_file),
+        listener,
+        connections: Vec::new(),
+        next_connection: 1,
+        stdio,
+        child,
+        own_pid_namespace: plan.namespaces & CLONE_NEWPID != 0,
+    })
+}
+
+type Prepared = (Poll, OwnedFd, Option<Log>, TaskState);
+
+fn prepare(plan: &ShimPlan, directory: &OwnedFd, child: &Child) -> Result<Prepared, Failure> {
+    let say = || "cannot set the shim up";
+    let poll = Poll::new().context(say)?;
+    let listener = listen_in(directory.as_fd()).context(say)?;
+    let log = match &plan.log {
+        Some(plan) => Some(Log::open(plan).context(|| format!("cannot open the log {}", plan.path.display()))?),
+        None => None,
+    };
+    let (pid, shim) = (child.pid.as_raw_nonzero().get(), getpid().as_raw_nonzero().get());
+    let state = TaskState {
+        pid,
+        pid_start_ticks: start_ticks(pid).context(say)?,
+        shim_pid: shim,
+        shim_start_ticks: start_ticks(shim).context(say)?,
+        started: false,
+        terminal: plan.terminal,
+        cgroup: child.cgroup.record(),
+    };
+    Ok((poll, listener, log, state))
+}
+
+/// Whole or not at all: written beside and renamed.
+fn write_file<T: Serialize>(directory: &OwnedFd, name: &str, value: &T) -> io::Result<File> {
+    let bytes = postcard::to_allocvec(value).map_err(io::Error::other)?;
+    let temporary = format!("{name}.new");
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(directory, &temporary, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(&bytes)?;
+    renameat(directory, &temporary, directory, name)?;
+    Ok(file)
+}
+
+/// A start that failed leaves its directory as it was.
+fn remove_files(directory: &OwnedFd) {
+    for name in [files::SOCKET, files::STATE] {
+        let _ = unlinkat(directory, name, AtFlags::empty());
+    }
+}
+
+impl Monitor {
+    fn watch(mut self, connection: OwnedFd) -> ! {
+        reply(
+            &connection,
+            Reply::Created(self.state.clone()),
+            &[self.child.pidfd.as_fd()],
+        );
+        self.connections.push((0, connection));
+        loop {
+            let timeout = self.stdio.busy.then_some(REST_AFTER);
+            let mut ready = Vec::new();
+            let waited = self.poll.wait(timeout, |event| ready.push(event));
+            match waited {
+                Ok(true) => {}
+                Ok(false) => self.stdio.rest(),
+                Err(_) => exit_now(1),
+            }
+            let mut ended = false;
+            for event in ready {
+                match event.key {
+                    Key::Process => ended = true,
+                    Key::Listener => self.accept(),
+                    Key::Connection(number) => self.handle_request(number),
+                    _ => self.stdio.handle(event, &self.poll),
+                }
+            }
+            if ended {
+                self.finish();
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Ok(connection) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
+            return;
+        };
+        let number = self.next_connection;
+        self.next_connection += 1;
+        if self
+            .poll
+            .add(connection.as_fd(), Key::Connection(number), Interest::READ)
+            .is_ok()
+        {
+            self.connections.push((number, connection));
+        }
+    }
+
+    fn handle_request(&mut self, number: u32) {
+        let Some(index) = self.connections.iter().position(|(known, _)| *known == number) else {
+            return;
+        };
+        let (request, fds) = match receive_request(self.connections[index].1.as_fd()) {
+            Ok(Some(request)) => request,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Ok(None) | Err(_) => {
+                let (_, connection) = self.connections.swap_remove(index);
+                self.poll.remove(connection.as_fd());
+                if self.connections.is_empty() && !self.child.is_started() {
+                    // Nobody knows of this container, and nobody will start it.
+                    self.abandon();
+                }
+                return;
+            }
+        };
+        match request {
+            ToShim::Hello => self.reply(index, Reply::Here(self.state.clone()), true),
+            ToShim::Start => self.start(index),
+            other => {
+                let answer = match self.carry_out(other, fds) {
+                    Ok(()) => Reply::Done,
+                    Err(failure) => Reply::Failed(failure),
+                };
+                self.reply(index, answer, false);
+            }
+        }
+    }
+
+    fn reply(&self, index: usize, answer: Reply, with_pidfd: bool) {
+        let pidfd = [self.child.pidfd.as_fd()];
+        reply(
+            &self.connections[index].1,
+            answer,
+            if with_pidfd { &pidfd } else { &[] },
+        );
+    }
+
+    fn start(&mut self, index: usize) {
+        if self.child.is_started() {
+            let failure = Failure::invalid("the container has been started already");
+            return self.reply(index, Reply::Failed(failure), false);
+        }
+        // On disk before the process may run: it never runs unknown.
+        self.state.started = true;
+        if let Some(file) = self.state_file.take() {
+            // The same length as before, for only a flag has changed.
+            let _ = postcard::to_allocvec(&self.state).map(|bytes| file.write_all_at(&bytes, 0));
+        }
+        match self.child.start() {
+            Ok(()) => self.reply(index, Reply::Started, false),
+            Err(failure) => {
+                self.child.undo();
+                remove_files(&self.directory);
+                self.reply(index, Reply::Failed(failure), false);
+                exit_now(0)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, request: ToShim, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        match request {
+            ToShim::Attach { stdin, stdout, stderr } => {
+                let fd = fds
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| Failure::invalid("an attach without a socket"))?;
+                self.stdio.attach(fd, [stdin, stdout, stderr], &self.poll);
+                Ok(())
+            }
+            ToShim::Resize { rows, columns } => self
+                .stdio
+                .resize(rows, columns)
+                .context(|| "cannot resize the terminal"),
+            ToShim::Signal { number } => match self.child.signal(number) {
+                Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
+                    Err(Failure::new(FailureKind::Gone, "the container's process has ended"))
+                }
+                result => result.context(|| format!("cannot send signal {number}")),
+            },
+            ToShim::KillAll => self
+                .child
+                .cgroup
+                .kill_all()
+                .map_err(|error| Failure::system("cannot kill the container", &error)),
+            ToShim::ReopenLog => match &mut self.stdio.log {
+                Some(log) => log.reopen().context(|| "cannot reopen the log"),
+                None => Ok(()),
+            },
+            ToShim::Launch | ToShim::Hello | ToShim::Start => Err(Failure::invalid("not now")),
+        }
+    }
+
+    /// The container was made but never started, and the daemon that made it is gone.
+    fn abandon(&mut self) -> ! {
+        self.child.undo();
+        remove_files(&self.directory);
+        exit_now(0)
+    }
+
+    /// The first process has ended, and with it everything in its PID namespace.
+    fn finish(mut self) -> ! {
+        let code = self.child.wait().unwrap_or(255);
+        let at_nanoseconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as i64);
+        let mut reason = None;
+        if !self.own_pid_namespace
+            && let Err(error) = self.child.cgroup.kill_all()
+        {
+            reason = Some(format!("processes were left behind: {error}"));
+        }
+        self.stdio.drain(&self.poll);
+        let out_of_memory = self.child.cgroup.oom_kills().is_ok_and(|kills| kills > 0);
+        if let Err(error) = self.child.cgroup.delete() {
+            reason = Some(format!("the cgroup was left behind: {error}"));
+        }
+        self.child.forget();
+        let exit = Exit {
+            code,
+            out_of_memory,
+            at_nanoseconds,
+            reason,
+        };
+        let _ = write_file(&self.directory, files::EXIT, &exit);
+        let event = FromShim::Event(Event::Exited(exit));
+        for (_, connection) in &self.connections {
+            let _ = send_any(connection.as_fd(), &event, &[]);
+        }
+        self.linger();
+        exit_now(0)
+    }
+
+    /// Slow attachers may still fetch what they have not taken.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        while self.stdio.is_behind() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut ready = Vec::new();
+            if left.is_zero() || !self.poll.wait(Some(left), |event| ready.push(event)).unwrap_or(false) {
+                return;
+            }
+            for event in ready {
+                match event.key {
+                    Key::Attacher(_) => self.stdio.handle(event, &self.poll),
+                    Key::Process => self.poll.remove(self.child.pidfd.as_fd()),
+                    Key::Listener => self.poll.remove(self.listener.as_fd()),
+                    Key::Connection(number) => {
+                        self.connections.retain(|(known, _)| *known != number);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
