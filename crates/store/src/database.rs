@@ -35,7 +35,6 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE sources (
         digest TEXT PRIMARY KEY,
         layer TEXT NOT NULL REFERENCES layers (id) ON DELETE CASCADE,
-        media_type TEXT NOT NULL,
         size INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX source_layers ON sources (layer);

@@ -6,6 +6,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::layer::error::LayerError;
+
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("cannot {doing} {}", path.display())]
@@ -30,6 +32,16 @@ pub enum Error {
     Newer { path: PathBuf, found: String },
     #[error("layer {id} is not in the store")]
     NoSuchLayer { id: String },
+    #[error("blob sha256:{hex} is not in the store")]
+    NoSuchBlob { hex: String },
+    #[error("image sha256:{id} is not in the store")]
+    NoSuchImage { id: String },
+    #[error("the content is sha256:{found}, not sha256:{expected}")]
+    Digest { expected: String, found: String },
+    #[error("invalid image configuration")]
+    Configuration(#[source] serde_json::Error),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     #[error("{layers} layers are more than the kernel can stack ({limit})")]
     TooManyLayers { layers: usize, limit: usize },
 }

@@ -1,10 +1,26 @@
 //! What is kept on disk: content by digest, layers, images, records. Synchronous; one process owns a data root.
+pub mod collect;
+pub mod content;
 pub mod database;
 pub mod driver {
     pub mod overlay;
     pub mod storage;
 }
 pub mod error;
+pub mod images;
+pub mod layer {
+    pub mod apply;
+    pub mod blocks;
+    pub mod compress;
+    pub mod error;
+    pub mod header;
+    pub mod pax;
+    pub mod sparse;
+    pub mod tar;
+    pub mod walk;
+}
 pub mod layout;
+pub mod lease;
 pub mod store;
 pub mod sweep;
+pub mod unpack;

@@ -12,14 +12,18 @@ use rusqlite::params;
 use rustix::fs::FlockOperation;
 
 use crate::{
+    content::Content,
     database::Database,
     driver::{
         overlay::Overlay,
         storage::{ActiveLayer, StorageDriver},
     },
     error::Error,
+    images::Images,
     layout::Layout,
+    lease::{Lease, Leases},
     sweep::Sweeper,
+    unpack::boot_id,
 };
 
 /// Of the directories and files; the database has its own.
@@ -29,7 +33,11 @@ pub struct Store {
     pub(crate) layout: Layout,
     pub(crate) database: Database,
     pub(crate) driver: Box<dyn StorageDriver>,
+    pub(crate) content: Content,
+    pub(crate) images: Images,
+    pub(crate) leases: Leases,
     pub(crate) sweeper: Sweeper,
+    pub(crate) boot: String,
     _lock: File,
 }
 
@@ -56,16 +64,33 @@ impl Store {
         let store = Store {
             database: Database::open(&layout.database())?,
             driver: Box::new(Overlay::new(layout.clone())),
+            content: Content::open(layout.clone())?,
+            images: Images::default(),
+            leases: Leases::default(),
+            boot: boot_id(),
             sweeper: Sweeper::start(layout.trash())?,
             layout,
             _lock: lock,
         };
         store.discard_half_made()?;
+        store.repair()?;
+        store.read_images()?;
+        store.collect()?;
         Ok(store)
     }
 
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Blobs by digest.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// To hold on to layers until something refers to them.
+    pub fn lease(&self) -> Lease<'_> {
+        self.leases.take()
     }
 
     /// The storage driver's name.
@@ -87,6 +112,14 @@ impl Store {
     /// Where that layer is; touches nothing.
     pub fn active(&self, container_id: &str, layers: &[String]) -> ActiveLayer {
         self.driver.active(container_id, &bare(layers))
+    }
+
+    /// Containers that have a writable layer.
+    pub fn actives(&self) -> Result<Vec<String>, Error> {
+        let directory = self.layout.actives();
+        let entries = fs::read_dir(&directory).map_err(Error::io("read", &directory))?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        names.collect::<io::Result<_>>().map_err(Error::io("read", &directory))
     }
 
     /// Takes the writable layer away; its files are deleted in the background. None there is fine.
