@@ -7,6 +7,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::arguments::{self, Command, Flag, Matches};
+use crate::command::attach::ATTACH;
+use crate::command::create::CREATE;
+use crate::command::run::RUN;
+use crate::command::start::START;
 use crate::command::{container, system};
 use crate::failure::Failure;
 use crate::help;
@@ -20,7 +24,7 @@ struct Group {
 }
 
 /// Commands that need no group before them, in the order of the help.
-static TOP: &[&Command] = &[&container::PS, &system::VERSION];
+static TOP: &[&Command] = &[&RUN, &CREATE, &START, &ATTACH, &container::PS, &system::VERSION];
 
 static GROUPS: &[Group] = &[Group {
     name: "container",
@@ -205,7 +209,8 @@ fn run(
         .enable_all()
         .build()
         .map_err(|error| Failure::io("cannot start the client", &error))?;
-    let outcome = runtime.block_on((command.run)(session, parsed));
+    let local = tokio::task::LocalSet::new();
+    let outcome = local.block_on(&runtime, (command.run)(session, parsed));
     let _ = std::io::stdout().flush();
     // A copy of standard input may still wait for a key that nobody presses.
     runtime.shutdown_background();

@@ -5,10 +5,15 @@ mod arguments;
 mod cli;
 mod command;
 mod failure;
+mod flags;
 mod help;
+mod progress;
 mod session;
+mod signals;
+mod stream;
 mod table;
 mod template;
+mod terminal;
 mod units;
 
 use std::ffi::OsString;
