@@ -55,9 +55,9 @@ pub unsafe fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> io::Resul
     let pid = check(unsafe { syscall(c_long::from(raw::__NR_clone3), &raw mut args, mem::size_of_val(&args)) })?;
     match Pid::from_raw(pid as i32) {
         None => Ok(Cloned::Child),
-        // SAFETY: CLONE_PIDFD made the kernel store a new descriptor there, and nobody else knows it.
         Some(pid) => Ok(Cloned::Parent {
             pid,
+            // SAFETY: CLONE_PIDFD made the kernel store a new descriptor there, and nobody else knows it.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }

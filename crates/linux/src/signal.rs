@@ -12,7 +12,6 @@ use rustix::process::Pid;
 
 use crate::syscall::{check, syscall};
 
-const DEFAULT: usize = 0;
 const IGNORE: usize = 1;
 const LAST: c_int = 64;
 
@@ -20,10 +19,22 @@ unsafe extern "C" {
     fn signal(number: c_int, handler: usize) -> usize;
 }
 
-/// Lets a signal do what it does by default.
+/// Lets a signal do what it does by default. Also those that the C library keeps for itself.
 pub fn set_default(number: i32) {
-    // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be changed are refused by the kernel.
-    unsafe { signal(number, DEFAULT) };
+    // `struct sigaction` as the kernel has it: handler (SIG_DFL), flags, restorer, mask.
+    let action = [0u64; 4];
+    let (none, size) = (std::ptr::null::<u64>(), size_of::<u64>());
+    // SAFETY: the kernel reads one struct sigaction, which `action` is at least as large as; SIG_DFL runs no code of
+    // ours, and numbers that cannot be changed are refused.
+    unsafe {
+        syscall(
+            c_long::from(raw::__NR_rt_sigaction),
+            number,
+            &raw const action,
+            none,
+            size,
+        )
+    };
 }
 
 /// Drops a signal. Ignoring SIGCHLD makes the kernel reap children by itself.

@@ -175,11 +175,9 @@ fn fork_shims(socket: &OwnedFd) -> i32 {
             Err(_) => return 1,
         };
         let Some(connection) = fds.pop() else { continue };
-        // SAFETY: this process never makes a thread.
-        match unsafe { process::fork() } {
-            Ok(None) => become_shim(socket, connection),
-            // On failure the connection closes, which is what the daemon will see.
-            Ok(Some(_)) | Err(_) => {}
+        // SAFETY: this process never makes a thread. When it fails, the daemon sees the connection close.
+        if let Ok(None) = unsafe { process::fork() } {
+            become_shim(socket, connection);
         }
     }
 }

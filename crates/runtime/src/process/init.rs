@@ -125,6 +125,8 @@ fn become_program(plan: OwnedFd, offset: u64, cgroup: &CgroupRecord, channel: Bo
     }
     let identity = identity::look_up(root.as_fd(), &plan.user, &plan.additional_groups)?;
     own_streams(identity.uid);
+    // No directory stays open: /proc/self/fd/N is no way into any.
+    drop((root, null));
     umask(Mode::from_raw_mode(plan.umask));
     let arrived = go_to_working_directory(&plan, &identity);
     assume(&identity, &plan)?;

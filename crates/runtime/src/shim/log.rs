@@ -379,10 +379,7 @@ mod tests {
         assert!(text.contains(r"\u003cb\u003e\u0026"), "{text}");
         assert!(text.contains(r"\u2028\u2029"));
         let lines = lines(&directory.path().join("x.log"));
-        assert_eq!(
-            lines[0]["log"].as_str().unwrap(),
-            String::from_utf8_lossy(&bytes).replace("\u{fffd}", "\u{fffd}")
-        );
+        assert_eq!(lines[0]["log"].as_str().unwrap(), String::from_utf8_lossy(&bytes));
         assert_eq!(lines.len(), 4);
     }
 

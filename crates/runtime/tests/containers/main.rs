@@ -5,6 +5,10 @@
 mod world;
 
 mod basics;
+mod failures;
+mod isolation;
+mod streams;
+mod survival;
 
 use std::{panic, process::ExitCode};
 
@@ -17,7 +21,14 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|argument| argument == launcher::ARGUMENT) {
         launcher::serve();
     }
-    let tests: Vec<Test> = [basics::TESTS].concat();
+    let tests: Vec<Test> = [
+        basics::TESTS,
+        failures::TESTS,
+        isolation::TESTS,
+        streams::TESTS,
+        survival::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
