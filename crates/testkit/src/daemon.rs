@@ -423,6 +423,9 @@ impl Daemon {
     /// Panics unless nothing of any container is left: shims, cgroups, mounts, directories of tasks and layers.
     #[track_caller]
     pub fn assert_nothing_remains(&self) {
+        if is_foreign() {
+            return;
+        }
         self.assert_nothing_runs();
         assert_eq!(self.docker("ps -aq").ok(), "", "containers");
         for room in ["containers", "active"] {
@@ -437,6 +440,9 @@ impl Daemon {
     /// Panics unless no container has anything in the kernel: it may still have a record, a layer and a log.
     #[track_caller]
     pub fn assert_nothing_runs(&self) {
+        if is_foreign() {
+            return;
+        }
         wait_until("no cgroup of a container is left", || {
             let directories = cgroup::directories(&self.cgroup_parent);
             directories
@@ -493,6 +499,12 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// Whether the program under test is another engine, whose directories and processes we do not know: that is how an
+/// expectation of a test is checked against Docker itself.
+fn is_foreign() -> bool {
+    env::var_os("CORTEN_TEST_FOREIGN").is_some()
 }
 
 /// A new network namespace with nothing but loopback in it.

@@ -143,9 +143,9 @@ fn nothing_to_run_is_refused() {
 #[test]
 fn attach_without_an_upgrade_gives_output_on_the_bare_connection() {
     let daemon = daemon();
-    background(&daemon, "--name c", &format!("sleep 0.2; echo hello; {WAIT}"));
+    background(&daemon, "--name box", &format!("sleep 0.2; echo hello; {WAIT}"));
     let mut connection = daemon.api().open();
-    connection.send("POST", "/containers/c/attach?stream=1&stdout=1&logs=1", None);
+    connection.send("POST", "/containers/box/attach?stream=1&stdout=1&logs=1", None);
     let head = connection.head();
     assert_eq!(head.status, 200);
     assert_eq!(head.header("content-type"), Some("application/vnd.docker.raw-stream"));
@@ -156,7 +156,7 @@ fn attach_without_an_upgrade_gives_output_on_the_bare_connection() {
 #[test]
 fn attach_names_the_form_of_its_stream_by_version() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
+    background(&daemon, "--name box", WAIT);
     daemon
         .docker([
             "run",
@@ -173,19 +173,19 @@ fn attach_names_the_form_of_its_stream_by_version() {
         .ok();
     for (path, expected) in [
         (
-            "/containers/c/attach?stream=1&stdout=1",
+            "/containers/box/attach?stream=1&stdout=1",
             "application/vnd.docker.multiplexed-stream",
         ),
         (
-            "/v1.42/containers/c/attach?stream=1&stdout=1",
+            "/v1.42/containers/box/attach?stream=1&stdout=1",
             "application/vnd.docker.multiplexed-stream",
         ),
         (
-            "/v1.41/containers/c/attach?stream=1&stdout=1",
+            "/v1.41/containers/box/attach?stream=1&stdout=1",
             "application/vnd.docker.raw-stream",
         ),
         (
-            "/containers/t/attach?stream=1&stdout=1",
+            "/containers/term/attach?stream=1&stdout=1",
             "application/vnd.docker.raw-stream",
         ),
     ] {
@@ -215,7 +215,7 @@ fn one_connection_carries_many_requests() {
 #[test]
 fn info_counts_and_describes() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
+    background(&daemon, "--name box", WAIT);
     daemon.docker("create --network none busybox").ok();
     let info = daemon.api().get("/info").expect(200).json();
     let numbers = [
@@ -244,8 +244,8 @@ fn old_clients_get_the_shapes_they_know() {
     assert!(image.get("VirtualSize").is_none());
     let list = daemon.api().get("/v1.43/images/json").expect(200).json();
     assert_eq!(list[0]["VirtualSize"], list[0]["Size"]);
-    daemon.docker("create --name c --network none busybox").ok();
-    let container = daemon.api().get("/v1.44/containers/c/json").expect(200).json();
+    daemon.docker("create --name box --network none busybox").ok();
+    let container = daemon.api().get("/v1.44/containers/box/json").expect(200).json();
     assert!(container["NetworkSettings"].get("Gateway").is_some());
 }
 

@@ -36,10 +36,10 @@ fn containers_run_pause_and_die_on_cgroup2() {
             .last(),
         Some("0::/")
     );
-    background(&daemon, "--name c", WAIT);
-    daemon.docker("pause c").ok();
-    assert_eq!(daemon.status("c"), "paused");
-    daemon.docker("unpause c").ok();
+    background(&daemon, "--name box", WAIT);
+    daemon.docker("pause box").ok();
+    assert_eq!(daemon.status("box"), "paused");
+    daemon.docker("unpause box").ok();
     background(&daemon, "--name forks", "setsid sleep 1000 & sleep 0.1; exit 0");
     daemon.docker("wait forks").ok();
     daemon.docker("rm -f c forks").ok();
@@ -110,10 +110,10 @@ fn a_limit_without_its_controller_is_said_and_never_silent() {
 #[test]
 fn containers_are_found_again_on_cgroup2() {
     let mut daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    let pid = daemon.container_pid("c");
+    background(&daemon, "--name box", WAIT);
+    let pid = daemon.container_pid("box");
     daemon.kill_and_start();
-    assert_eq!(daemon.container_pid("c"), pid);
-    daemon.docker("stop c").ok();
-    assert_eq!(daemon.inspect("c")["State"]["ExitCode"], 0);
+    assert_eq!(daemon.container_pid("box"), pid);
+    daemon.docker("stop box").ok();
+    assert_eq!(daemon.inspect("box")["State"]["ExitCode"], 0);
 }

@@ -32,7 +32,7 @@ fn past(daemon: &Daemon, filters: &[&str]) -> Vec<String> {
 #[test]
 fn a_life_is_told_in_order() {
     let daemon = daemon();
-    daemon.docker("run --rm --name c --network none busybox true").ok();
+    daemon.docker("run --rm --name box --network none busybox true").ok();
     let told = past(&daemon, &["type=container"]);
     let expected = [
         "container create",
@@ -47,9 +47,9 @@ fn a_life_is_told_in_order() {
 #[test]
 fn stop_kill_pause_and_rename_are_told() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    daemon.wait_for_log("c", "ready");
-    for verb in ["pause c", "unpause c", "rename c d", "stop d", "rm d"] {
+    background(&daemon, "--name box", WAIT);
+    daemon.wait_for_log("box", "ready");
+    for verb in ["pause box", "unpause box", "rename box other", "stop other", "rm other"] {
         daemon.docker(verb).ok();
     }
     let told = past(&daemon, &["type=container"]);
@@ -70,7 +70,7 @@ fn events_carry_names_images_labels_and_exit_codes() {
         .docker([
             "run",
             "--name",
-            "c",
+            "box",
             "--label",
             "a=b",
             "--network",
@@ -99,7 +99,7 @@ fn events_carry_names_images_labels_and_exit_codes() {
     assert_eq!(die["scope"], "local");
     let attributes = &die["Actor"]["Attributes"];
     assert_eq!(attributes["exitCode"], "3");
-    assert_eq!(attributes["name"], "c");
+    assert_eq!(attributes["name"], "box");
     assert_eq!(attributes["image"], "busybox");
     assert_eq!(attributes["a"], "b");
     assert!(die["timeNano"].as_i64().unwrap() / 1_000_000_000 == die["time"].as_i64().unwrap());
@@ -114,10 +114,10 @@ fn events_carry_names_images_labels_and_exit_codes() {
 fn filters_choose() {
     let daemon = daemon();
     daemon
-        .docker("run --name a --network none --label x=1 busybox true")
+        .docker("run --name one --network none --label x=1 busybox true")
         .ok();
-    daemon.docker("run --name b --network none busybox true").ok();
-    assert_eq!(past(&daemon, &["container=a", "event=start"]), ["container start"]);
+    daemon.docker("run --name two --network none busybox true").ok();
+    assert_eq!(past(&daemon, &["container=one", "event=start"]), ["container start"]);
     assert_eq!(past(&daemon, &["label=x=1", "event=start"]).len(), 1);
     assert_eq!(past(&daemon, &["image=busybox:latest", "event=start"]).len(), 2);
     assert_eq!(past(&daemon, &["event=start", "event=die"]).len(), 4);

@@ -68,17 +68,17 @@ fn an_entry_point_that_cannot_be_executed_is_126_and_can_be_tried_again() {
             .tagged("plain:1")
             .with("Entrypoint", json!(["/etc/passwd"])),
     );
-    let error = daemon.docker("run --name c --network none plain:1").fails(126);
+    let error = daemon.docker("run --name box --network none plain:1").fails(126);
     assert!(error.contains("/etc/passwd"), "{error}");
     daemon.assert_nothing_runs();
-    let state = &daemon.inspect("c")["State"];
+    let state = &daemon.inspect("box")["State"];
     assert_eq!(
         (state["Status"].as_str(), state["ExitCode"].as_i64()),
         (Some("created"), Some(126))
     );
     assert!(state["Error"].as_str().unwrap().contains("/etc/passwd"), "{state}");
-    daemon.docker("start c").fails(1);
-    daemon.docker("rm c").ok();
+    daemon.docker("start box").fails(1);
+    daemon.docker("rm box").ok();
     daemon.assert_nothing_remains();
 }
 
@@ -160,7 +160,7 @@ fn a_log_that_cannot_be_written_does_not_stop_the_container() {
     let output = daemon.docker([
         "run",
         "--name",
-        "c",
+        "box",
         "--network",
         "none",
         "busybox",
@@ -170,7 +170,7 @@ fn a_log_that_cannot_be_written_does_not_stop_the_container() {
     ]);
     assert_eq!(output.code, 3);
     assert_eq!(output.stdout.len(), 6_600_000);
-    daemon.docker("rm c").ok();
+    daemon.docker("rm box").ok();
     drop(daemon);
     rustix::mount::unmount(disk.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
 }
@@ -192,29 +192,29 @@ fn a_mount_that_fails_leaves_nothing() {
 #[test]
 fn a_layer_that_was_lost_is_named() {
     let daemon = daemon();
-    daemon.docker("create --name c --network none busybox true").ok();
+    daemon.docker("create --name box --network none busybox true").ok();
     let layers = daemon.data_root().join("layers");
     for name in corten_testkit::daemon::names_in(&layers) {
         fs::remove_dir_all(layers.join(name)).unwrap();
     }
-    let error = daemon.docker("start c").fails(1);
+    let error = daemon.docker("start box").fails(1);
     assert!(error.contains("layer") || error.contains("No such file"), "{error}");
     daemon.assert_nothing_runs();
-    daemon.docker("rm c").ok();
+    daemon.docker("rm box").ok();
 }
 
 #[test]
 fn a_client_that_dies_within_run_leaves_a_running_container() {
     let daemon = daemon();
     let mut client = daemon
-        .docker_command("run --name c --network none busybox sleep 1000")
+        .docker_command("run --name box --network none busybox sleep 1000")
         .spawn()
         .unwrap();
     wait_until("it runs", || daemon.docker("ps -q").ok().lines().count() == 1);
     client.kill().unwrap();
     client.wait().unwrap();
-    assert_eq!(daemon.status("c"), "running");
-    daemon.docker("rm -f c").ok();
+    assert_eq!(daemon.status("box"), "running");
+    daemon.docker("rm -f box").ok();
     daemon.assert_nothing_remains();
 }
 

@@ -217,7 +217,7 @@ fn an_image_in_use_is_kept_unless_forced() {
     let daemon = daemon();
     let id = image::busybox().id();
     let short = &id[7..19];
-    let container = background(&daemon, "--name c", WAIT);
+    let container = background(&daemon, "--name box", WAIT);
     let error = daemon.docker("rmi busybox").fails(1);
     let expected = format!(
         "conflict: unable to remove repository reference \"busybox\" (must force) - container {} is using its referenced image {short}",
@@ -230,7 +230,7 @@ fn an_image_in_use_is_kept_unless_forced() {
         &container[..12]
     );
     assert!(error.contains(&expected), "{error}");
-    daemon.docker("rm -f c").ok();
+    daemon.docker("rm -f box").ok();
     daemon.docker("create --name stopped --network none busybox").ok();
     let error = daemon.docker(["rmi", short]).fails(1);
     assert!(

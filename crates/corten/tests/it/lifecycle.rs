@@ -11,7 +11,7 @@ fn a_container_is_created_started_stopped_and_removed() {
         .docker([
             "create",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -20,12 +20,12 @@ fn a_container_is_created_started_stopped_and_removed() {
             WAIT,
         ])
         .ok();
-    assert_eq!(daemon.status("c"), "created");
-    assert_eq!(daemon.docker("start c").ok(), "c");
-    assert_eq!(daemon.status("c"), "running");
-    daemon.wait_for_log("c", "ready");
-    assert_eq!(daemon.docker("stop c").ok(), "c");
-    let state = &daemon.inspect("c")["State"];
+    assert_eq!(daemon.status("box"), "created");
+    assert_eq!(daemon.docker("start box").ok(), "box");
+    assert_eq!(daemon.status("box"), "running");
+    daemon.wait_for_log("box", "ready");
+    assert_eq!(daemon.docker("stop box").ok(), "box");
+    let state = &daemon.inspect("box")["State"];
     assert_eq!(
         (
             state["Status"].as_str(),
@@ -35,7 +35,7 @@ fn a_container_is_created_started_stopped_and_removed() {
         (Some("exited"), Some(0), Some(0))
     );
     daemon.assert_nothing_runs();
-    assert_eq!(daemon.docker("rm c").ok(), "c");
+    assert_eq!(daemon.docker("rm box").ok(), "box");
     daemon.assert_nothing_remains();
 }
 
@@ -67,14 +67,14 @@ fn stop_sends_the_signal_of_the_image() {
         (vec![], "stop -s TERM", 12),
         (vec![], "kill -s USR1", 11),
     ] {
-        let mut words = vec!["run", "-d", "--name", "c", "--network", "none"];
+        let mut words = vec!["run", "-d", "--name", "box", "--network", "none"];
         words.extend(&options);
         words.extend(["usr1:1", "sh", "-c", script]);
         daemon.docker(words.as_slice()).ok();
-        daemon.wait_for_log("c", "ready");
-        daemon.docker(&format!("{verb} c")).ok();
-        assert_eq!(daemon.docker("wait c").ok(), code.to_string(), "{options:?} {verb}");
-        daemon.docker("rm c").ok();
+        daemon.wait_for_log("box", "ready");
+        daemon.docker(&format!("{verb} box")).ok();
+        assert_eq!(daemon.docker("wait box").ok(), code.to_string(), "{options:?} {verb}");
+        daemon.docker("rm box").ok();
     }
 }
 
@@ -83,21 +83,21 @@ fn stop_timeouts_of_the_container_are_kept() {
     let daemon = daemon();
     background(
         &daemon,
-        "--name c --stop-timeout 0",
+        "--name box --stop-timeout 0",
         "trap '' TERM; echo ready; while :; do sleep 0.05; done",
     );
-    daemon.wait_for_log("c", "ready");
-    daemon.docker("stop c").ok();
-    assert_eq!(daemon.inspect("c")["State"]["ExitCode"], 137);
+    daemon.wait_for_log("box", "ready");
+    daemon.docker("stop box").ok();
+    assert_eq!(daemon.inspect("box")["State"]["ExitCode"], 137);
 }
 
 #[test]
 fn kill_needs_something_to_kill() {
     let daemon = daemon();
-    let id = background(&daemon, "--name c", WAIT);
-    assert_eq!(daemon.docker("kill c").ok(), "c");
-    assert_eq!(daemon.docker("wait c").ok(), "137");
-    let error = daemon.docker("kill c").fails(1);
+    let id = background(&daemon, "--name box", WAIT);
+    assert_eq!(daemon.docker("kill box").ok(), "box");
+    assert_eq!(daemon.docker("wait box").ok(), "137");
+    let error = daemon.docker("kill box").fails(1);
     assert!(error.contains(&format!("container {id} is not running")), "{error}");
     let error = daemon.docker("kill -s NO_SUCH c").fails(1);
     assert!(error.contains("nvalid signal: NO_SUCH"), "{error}");
@@ -106,19 +106,19 @@ fn kill_needs_something_to_kill() {
 #[test]
 fn restart_keeps_the_container_and_its_files() {
     let daemon = daemon();
-    let id = background(&daemon, "--name c", &format!("echo run >>/runs; cat /runs; {WAIT}"));
-    daemon.wait_for_log("c", "ready");
-    let first = daemon.container_pid("c");
-    daemon.docker("restart c").ok();
+    let id = background(&daemon, "--name box", &format!("echo run >>/runs; cat /runs; {WAIT}"));
+    daemon.wait_for_log("box", "ready");
+    let first = daemon.container_pid("box");
+    daemon.docker("restart box").ok();
     wait_until("the second run is ready", || {
-        daemon.docker("logs c").ok().matches("ready").count() == 2
+        daemon.docker("logs box").ok().matches("ready").count() == 2
     });
-    assert_ne!(daemon.container_pid("c"), first);
-    assert_eq!(daemon.docker("logs c").ok(), "run\nready\nrun\nrun\nready");
-    assert_eq!(daemon.inspect("c")["Id"].as_str().unwrap(), id);
-    daemon.docker("stop c").ok();
-    daemon.docker("restart c").ok();
-    assert_eq!(daemon.status("c"), "running");
+    assert_ne!(daemon.container_pid("box"), first);
+    assert_eq!(daemon.docker("logs box").ok(), "run\nready\nrun\nrun\nready");
+    assert_eq!(daemon.inspect("box")["Id"].as_str().unwrap(), id);
+    daemon.docker("stop box").ok();
+    daemon.docker("restart box").ok();
+    assert_eq!(daemon.status("box"), "running");
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn a_paused_container_stands_still() {
     let daemon = daemon();
     background(
         &daemon,
-        "--name c",
+        "--name box",
         "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done",
     );
-    daemon.wait_for_log("c", "3");
-    daemon.docker("pause c").ok();
-    let state = &daemon.inspect("c")["State"];
+    daemon.wait_for_log("box", "3");
+    daemon.docker("pause box").ok();
+    let state = &daemon.inspect("box")["State"];
     assert_eq!(
         (
             state["Status"].as_str(),
@@ -140,31 +140,31 @@ fn a_paused_container_stands_still() {
         ),
         (Some("paused"), Some(true), Some(true))
     );
-    let before = daemon.docker("logs c").ok();
+    let before = daemon.docker("logs box").ok();
     std::thread::sleep(std::time::Duration::from_millis(200));
-    assert_eq!(daemon.docker("logs c").ok(), before);
-    let id = daemon.inspect("c")["Id"].as_str().unwrap().to_owned();
-    let error = daemon.docker("pause c").fails(1);
+    assert_eq!(daemon.docker("logs box").ok(), before);
+    let id = daemon.inspect("box")["Id"].as_str().unwrap().to_owned();
+    let error = daemon.docker("pause box").fails(1);
     assert!(error.contains(&format!("Container {id} is already paused")), "{error}");
     assert!(daemon.docker("ps").ok().contains("(Paused)"));
-    daemon.docker("unpause c").ok();
-    wait_until("it goes on", || daemon.docker("logs c").ok().len() > before.len());
-    let error = daemon.docker("unpause c").fails(1);
+    daemon.docker("unpause box").ok();
+    wait_until("it goes on", || daemon.docker("logs box").ok().len() > before.len());
+    let error = daemon.docker("unpause box").fails(1);
     assert!(error.contains("is not paused"), "{error}");
     // A paused container can be stopped, killed and removed.
-    daemon.docker("pause c").ok();
-    daemon.docker("rm -f c").ok();
+    daemon.docker("pause box").ok();
+    daemon.docker("rm -f box").ok();
     daemon.assert_nothing_remains();
 }
 
 #[test]
 fn a_paused_container_can_be_stopped() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    daemon.wait_for_log("c", "ready");
-    daemon.docker("pause c").ok();
+    background(&daemon, "--name box", WAIT);
+    daemon.wait_for_log("box", "ready");
+    daemon.docker("pause box").ok();
     daemon.docker("stop -t 5 c").ok();
-    assert_eq!(daemon.status("c"), "exited");
+    assert_eq!(daemon.status("box"), "exited");
     daemon.assert_nothing_runs();
 }
 
@@ -204,15 +204,15 @@ fn containers_are_found_by_name_and_by_the_beginning_of_their_id() {
 #[test]
 fn a_running_container_is_not_removed_unless_forced() {
     let daemon = daemon();
-    let id = background(&daemon, "--name c", WAIT);
-    let error = daemon.docker("rm c").fails(1);
+    let id = background(&daemon, "--name box", WAIT);
+    let error = daemon.docker("rm box").fails(1);
     assert!(
         error.contains("cannot remove container") && error.contains("container is running"),
         "{error}"
     );
     assert!(error.contains(&id) || error.contains("\"/c\""), "{error}");
     assert!(error.to_lowercase().contains("stop the container before"), "{error}");
-    daemon.docker("rm -f c").ok();
+    daemon.docker("rm -f box").ok();
     daemon.assert_nothing_remains();
 }
 
@@ -223,7 +223,7 @@ fn wait_gives_the_exit_code_to_everyone_who_asks() {
         .docker([
             "create",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -233,31 +233,31 @@ fn wait_gives_the_exit_code_to_everyone_who_asks() {
         ])
         .ok();
     // Waiting for a container that does not run yet: `not-running` is true at once, `next-exit` is not.
-    assert_eq!(daemon.docker("wait c").ok(), "0");
+    assert_eq!(daemon.docker("wait box").ok(), "0");
     let mut next = daemon.api().open();
-    next.send("POST", "/containers/c/wait?condition=next-exit", None);
+    next.send("POST", "/containers/box/wait?condition=next-exit", None);
     assert_eq!(next.head().status, 200);
     let mut removed = daemon.api().open();
-    removed.send("POST", "/containers/c/wait?condition=removed", None);
+    removed.send("POST", "/containers/box/wait?condition=removed", None);
     assert_eq!(removed.head().status, 200);
     assert!(next.is_silent());
-    daemon.docker("start c").ok();
+    daemon.docker("start box").ok();
     assert_eq!(
         serde_json::from_slice::<serde_json::Value>(&next.chunk()).unwrap()["StatusCode"],
         6
     );
-    assert_eq!(daemon.docker("wait c").ok(), "6");
+    assert_eq!(daemon.docker("wait box").ok(), "6");
     assert!(removed.is_silent());
-    daemon.docker("rm c").ok();
+    daemon.docker("rm box").ok();
     assert_eq!(
         serde_json::from_slice::<serde_json::Value>(&removed.chunk()).unwrap()["StatusCode"],
         6
     );
-    daemon.api().post("/containers/c/wait", None).expect(404);
-    daemon.docker("create --name d --network none busybox").ok();
+    daemon.api().post("/containers/box/wait", None).expect(404);
+    daemon.docker("create --name other --network none busybox").ok();
     let answer = daemon
         .api()
-        .post("/containers/d/wait?condition=no-such", None)
+        .post("/containers/other/wait?condition=no-such", None)
         .expect(400);
     assert_eq!(answer.message(), "invalid condition: \"no-such\"");
 }
@@ -265,22 +265,22 @@ fn wait_gives_the_exit_code_to_everyone_who_asks() {
 #[test]
 fn top_shows_the_processes_of_the_container_alone() {
     let daemon = daemon();
-    background(&daemon, "--name c", "sleep 1000 & sleep 2000 & wait");
+    background(&daemon, "--name box", "sleep 1000 & sleep 2000 & wait");
     wait_until("both sleep", || {
-        daemon.docker("top c").ok().matches("sleep").count() >= 2
+        daemon.docker("top box").ok().matches("sleep").count() >= 2
     });
-    let top = daemon.docker("top c").ok();
+    let top = daemon.docker("top box").ok();
     assert!(
         top.starts_with("UID") && top.contains("sleep 1000") && top.contains("sleep 2000"),
         "{top}"
     );
     assert_eq!(top.lines().count(), 4);
-    let chosen = daemon.docker("top c -o pid,comm").ok();
+    let chosen = daemon.docker("top box -o pid,comm").ok();
     assert_eq!(chosen.lines().count(), 4, "{chosen}");
-    assert!(chosen.contains(&daemon.container_pid("c").to_string()), "{chosen}");
-    daemon.docker("kill c").ok();
-    daemon.docker("wait c").ok();
-    assert!(daemon.docker("top c").fails(1).contains("is not running"));
+    assert!(chosen.contains(&daemon.container_pid("box").to_string()), "{chosen}");
+    daemon.docker("kill box").ok();
+    daemon.docker("wait box").ok();
+    assert!(daemon.docker("top box").fails(1).contains("is not running"));
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn inspect_tells_what_was_asked_for() {
     let words = [
         "create",
         "--name",
-        "c",
+        "box",
         "--network",
         "none",
         "-e",
@@ -398,7 +398,7 @@ fn inspect_tells_what_was_asked_for() {
         "two",
     ];
     daemon.docker(words).ok();
-    let inspected = daemon.inspect("c");
+    let inspected = daemon.inspect("box");
     let config = &inspected["Config"];
     assert_eq!(config["Hostname"], "h");
     assert_eq!(config["User"], "app");
@@ -434,7 +434,7 @@ fn a_container_can_be_started_again_after_its_end() {
         .docker([
             "run",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -444,38 +444,38 @@ fn a_container_can_be_started_again_after_its_end() {
         ])
         .ok();
     for count in 2..5 {
-        assert_eq!(daemon.docker("start -a c").ok(), count.to_string());
+        assert_eq!(daemon.docker("start -a box").ok(), count.to_string());
     }
-    daemon.docker("start c").ok();
-    daemon.docker("wait c").ok();
+    daemon.docker("start box").ok();
+    daemon.docker("wait box").ok();
 }
 
 #[test]
 fn starting_what_runs_changes_nothing() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    let pid = daemon.container_pid("c");
-    daemon.api().post("/containers/c/start", None).expect(304);
-    daemon.docker("start c").ok();
-    assert_eq!(daemon.container_pid("c"), pid);
+    background(&daemon, "--name box", WAIT);
+    let pid = daemon.container_pid("box");
+    daemon.api().post("/containers/box/start", None).expect(304);
+    daemon.docker("start box").ok();
+    assert_eq!(daemon.container_pid("box"), pid);
 }
 
 #[test]
 fn many_verbs_at_once_do_not_trip_over_each_other() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
+    background(&daemon, "--name box", WAIT);
     std::thread::scope(|scope| {
         for verb in [
             "restart -t 0 c",
-            "kill c",
-            "pause c",
-            "unpause c",
+            "kill box",
+            "pause box",
+            "unpause box",
             "stop -t 0 c",
-            "start c",
-            "rename c c",
-            "inspect c",
-            "top c",
-            "logs c",
+            "start box",
+            "rename c box",
+            "inspect box",
+            "top box",
+            "logs box",
         ] {
             let daemon = &daemon;
             scope.spawn(move || {
@@ -485,7 +485,7 @@ fn many_verbs_at_once_do_not_trip_over_each_other() {
             });
         }
     });
-    daemon.docker("rm -f c").ok();
+    daemon.docker("rm -f box").ok();
     daemon.assert_nothing_remains();
 }
 
@@ -494,10 +494,10 @@ fn everything_of_the_container_dies_with_its_first_process() {
     let daemon = daemon();
     let id = background(
         &daemon,
-        "--name c",
+        "--name box",
         "setsid sleep 1000 & setsid sleep 2000 & sleep 0.2; exit 0",
     );
-    daemon.docker("wait c").ok();
+    daemon.docker("wait box").ok();
     for path in daemon.cgroups(&id) {
         assert!(corten_testkit::cgroup::processes(&path).is_empty());
     }
@@ -505,11 +505,11 @@ fn everything_of_the_container_dies_with_its_first_process() {
     // With the host's PID namespace nothing but the cgroup holds them together.
     let id = background(
         &daemon,
-        "--name h --pid host",
+        "--name host --pid host",
         "setsid sleep 3000 & echo $!; sleep 0.2; exit 0",
     );
-    daemon.docker("wait h").ok();
-    let orphan: i32 = daemon.docker("logs h").ok().parse().unwrap();
+    daemon.docker("wait host").ok();
+    let orphan: i32 = daemon.docker("logs host").ok().parse().unwrap();
     wait_until("the orphan is dead", || {
         !process::is_alive(orphan) || !process::command_line(orphan).contains(&"3000".to_owned())
     });

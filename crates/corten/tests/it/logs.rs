@@ -8,33 +8,33 @@ use crate::{background, daemon};
 #[test]
 fn logs_give_both_streams_in_their_own() {
     let daemon = daemon();
-    background(&daemon, "--name c", "echo out; echo err >&2; printf 'no newline'");
-    daemon.docker("wait c").ok();
-    for output in [daemon.docker("logs c"), daemon.corten("logs c")] {
+    background(&daemon, "--name box", "echo out; echo err >&2; printf 'no newline'");
+    daemon.docker("wait box").ok();
+    for output in [daemon.docker("logs box"), daemon.corten("logs box")] {
         assert_eq!(output.stdout, b"out\nno newline");
         assert_eq!(output.stderr, b"err\n");
     }
-    let answer = daemon.api().get("/containers/c/logs?stderr=1").expect(200);
+    let answer = daemon.api().get("/containers/box/logs?stderr=1").expect(200);
     assert_eq!(answer.body, b"\x02\0\0\0\0\0\0\x04err\n");
     assert_eq!(
         answer.header("content-type"),
         Some("application/vnd.docker.multiplexed-stream")
     );
-    let old = daemon.api().get("/v1.41/containers/c/logs?stderr=1").expect(200);
+    let old = daemon.api().get("/v1.41/containers/box/logs?stderr=1").expect(200);
     assert_eq!(old.header("content-type"), Some("application/vnd.docker.raw-stream"));
-    let answer = daemon.api().get("/containers/c/logs").expect(400);
+    let answer = daemon.api().get("/containers/box/logs").expect(400);
     assert_eq!(answer.message(), "Bad parameters: you must choose at least one stream");
 }
 
 #[test]
 fn the_tail_is_the_last_lines() {
     let daemon = daemon();
-    background(&daemon, "--name c", "seq 1 5000");
-    daemon.docker("wait c").ok();
+    background(&daemon, "--name box", "seq 1 5000");
+    daemon.docker("wait box").ok();
     assert_eq!(daemon.docker("logs --tail 3 c").ok(), "4998\n4999\n5000");
     assert_eq!(daemon.corten("logs --tail 2 c").ok(), "4999\n5000");
     assert_eq!(daemon.docker("logs --tail 0 c").ok(), "");
-    assert_eq!(daemon.docker("logs --tail all c").ok().lines().count(), 5000);
+    assert_eq!(daemon.docker("logs --tail all box").ok().lines().count(), 5000);
     assert_eq!(daemon.docker("logs --tail 100000 c").ok().lines().count(), 5000);
     assert_eq!(daemon.docker("logs -n 1 c").ok(), "5000");
 }
@@ -44,19 +44,19 @@ fn following_ends_with_the_container() {
     let daemon = daemon();
     background(
         &daemon,
-        "--name c -i",
+        "--name box -i",
         "echo one; while read line; do echo $line; done; echo end",
     );
-    let mut follower = Follower::run(&mut daemon.docker_command("logs --follow c"));
-    let mut own = Follower::run(&mut daemon.corten_command("logs -f c"));
+    let mut follower = Follower::run(&mut daemon.docker_command("logs --follow box"));
+    let mut own = Follower::run(&mut daemon.corten_command("logs -f box"));
     assert_eq!(follower.line(), "one");
     assert_eq!(own.line(), "one");
     let mut attached = daemon.api().open();
-    assert_eq!(attached.upgrade("/containers/c/attach?stream=1&stdin=1").status, 101);
+    assert_eq!(attached.upgrade("/containers/box/attach?stream=1&stdin=1").status, 101);
     attached.send_raw("two\n");
     assert_eq!(follower.line(), "two");
     assert_eq!(own.line(), "two");
-    daemon.docker("kill c").ok();
+    daemon.docker("kill box").ok();
     assert_eq!(follower.line(), "");
     assert_eq!(follower.wait(), 0);
     assert_eq!(own.wait(), 0);
@@ -65,22 +65,22 @@ fn following_ends_with_the_container() {
 #[test]
 fn following_a_container_that_is_started_later_shows_it() {
     let daemon = daemon();
-    daemon.docker("create --name c --network none busybox echo late").ok();
+    daemon.docker("create --name box --network none busybox echo late").ok();
     let mut follower = daemon.api().open();
-    follower.send("GET", "/containers/c/logs?follow=1&stdout=1", None);
-    daemon.docker("start c").ok();
-    daemon.docker("wait c").ok();
-    assert!(daemon.docker("logs c").ok().contains("late"));
+    follower.send("GET", "/containers/box/logs?follow=1&stdout=1", None);
+    daemon.docker("start box").ok();
+    daemon.docker("wait box").ok();
+    assert!(daemon.docker("logs box").ok().contains("late"));
 }
 
 #[test]
 fn timestamps_and_times_select_lines() {
     let daemon = daemon();
-    background(&daemon, "--name c", "echo a; sleep 0.2; echo b; sleep 0.2; echo c");
-    daemon.docker("wait c").ok();
-    let lines = daemon.docker("logs -t c").ok();
+    background(&daemon, "--name box", "echo a; sleep 0.2; echo b; sleep 0.2; echo c");
+    daemon.docker("wait box").ok();
+    let lines = daemon.docker("logs -t box").ok();
     let lines: Vec<(&str, &str)> = lines.lines().map(|line| line.split_once(' ').unwrap()).collect();
-    assert_eq!(lines.iter().map(|line| line.1).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(lines.iter().map(|line| line.1).collect::<Vec<_>>(), ["a", "b", "box"]);
     for (time, _) in &lines {
         assert!(
             time.len() >= 25 && time.ends_with('Z'),
@@ -88,13 +88,16 @@ fn timestamps_and_times_select_lines() {
         );
     }
     let second = lines[1].0;
-    assert_eq!(daemon.docker(["logs", "--since", second, "c"]).ok(), "b\nc");
+    assert_eq!(daemon.docker(["logs", "--since", second, "box"]).ok(), "b\nc");
     assert_eq!(
-        daemon.docker(["logs", "--until", second, "c"]).ok().lines().next(),
+        daemon.docker(["logs", "--until", second, "box"]).ok().lines().next(),
         Some("a")
     );
-    assert_eq!(daemon.docker(["logs", "--since", "2100-01-01T00:00:00Z", "c"]).ok(), "");
-    assert_eq!(daemon.docker("logs --since 10m c").ok(), "a\nb\nc");
+    assert_eq!(
+        daemon.docker(["logs", "--since", "2100-01-01T00:00:00Z", "box"]).ok(),
+        ""
+    );
+    assert_eq!(daemon.docker("logs --since 10m box").ok(), "a\nb\nc");
 }
 
 #[test]
@@ -102,11 +105,11 @@ fn the_file_is_dockers_json_and_long_lines_are_split() {
     let daemon = daemon();
     let id = background(
         &daemon,
-        "--name c",
+        "--name box",
         "head -c 40000 /dev/zero | tr '\\0' x; echo; printf '\"\\\\\\t\\001\\377é\\n'",
     );
-    daemon.docker("wait c").ok();
-    let path = daemon.inspect("c")["LogPath"].as_str().unwrap().to_owned();
+    daemon.docker("wait box").ok();
+    let path = daemon.inspect("box")["LogPath"].as_str().unwrap().to_owned();
     assert!(path.ends_with(&format!("{id}-json.log")), "{path}");
     let file = fs::read_to_string(path).unwrap();
     let lines: Vec<serde_json::Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -115,7 +118,7 @@ fn the_file_is_dockers_json_and_long_lines_are_split() {
     assert_eq!(lines[3]["log"], "\"\\\t\u{1}\u{fffd}é\n");
     assert_eq!(lines[0]["stream"], "stdout");
     // Read back, the parts are one line again.
-    let output = daemon.docker("logs c");
+    let output = daemon.docker("logs box");
     assert_eq!(
         output.stdout[..40001].iter().filter(|&&byte| byte == b'x').count(),
         40000
@@ -125,10 +128,10 @@ fn the_file_is_dockers_json_and_long_lines_are_split() {
 #[test]
 fn logs_rotate_by_size_and_number() {
     let daemon = daemon();
-    let options = "--name c --log-opt max-size=10k --log-opt max-file=3";
+    let options = "--name box --log-opt max-size=10k --log-opt max-file=3";
     background(&daemon, options, "seq 1 3000");
-    daemon.docker("wait c").ok();
-    let path = daemon.inspect("c")["LogPath"].as_str().unwrap().to_owned();
+    daemon.docker("wait box").ok();
+    let path = daemon.inspect("box")["LogPath"].as_str().unwrap().to_owned();
     for name in [path.clone(), format!("{path}.1"), format!("{path}.2")] {
         let size = fs::metadata(&name)
             .unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -136,7 +139,7 @@ fn logs_rotate_by_size_and_number() {
         assert!(size <= 10_240 + 200, "{name}: {size}");
     }
     assert!(!fs::exists(format!("{path}.3")).unwrap());
-    let kept = daemon.docker("logs c").ok();
+    let kept = daemon.docker("logs box").ok();
     let numbers: Vec<u32> = kept.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(numbers.last(), Some(&3000));
     assert!(
@@ -150,15 +153,15 @@ fn logs_rotate_by_size_and_number() {
 #[test]
 fn a_follower_survives_rotation() {
     let daemon = daemon();
-    let options = "--name c --log-opt max-size=10k --log-opt max-file=3 -i";
+    let options = "--name box --log-opt max-size=10k --log-opt max-file=3 -i";
     background(
         &daemon,
         options,
         "read go; for i in $(seq 1 1000); do echo line $i; sleep 0.001; done",
     );
-    let mut follower = Follower::run(&mut daemon.docker_command("logs -f c"));
+    let mut follower = Follower::run(&mut daemon.docker_command("logs -f box"));
     let mut attached = daemon.api().open();
-    assert_eq!(attached.upgrade("/containers/c/attach?stream=1&stdin=1").status, 101);
+    assert_eq!(attached.upgrade("/containers/box/attach?stream=1&stdin=1").status, 101);
     attached.send_raw("go\n");
     for number in 1..=1000 {
         assert_eq!(follower.line(), format!("line {number}"));
@@ -190,7 +193,7 @@ fn log_drivers_are_none_or_json_file() {
 #[test]
 fn each_run_of_a_container_adds_to_its_log() {
     let daemon = daemon();
-    daemon.docker("run --name c --network none busybox echo again").ok();
-    daemon.docker("start -a c").ok();
-    assert_eq!(daemon.docker("logs c").ok(), "again\nagain");
+    daemon.docker("run --name box --network none busybox echo again").ok();
+    daemon.docker("start -a box").ok();
+    assert_eq!(daemon.docker("logs box").ok(), "again\nagain");
 }

@@ -8,8 +8,8 @@ use crate::{WAIT, background, daemon, setup};
 #[test]
 fn both_clients_print_the_same() {
     let daemon = daemon();
-    background(&daemon, "--name c --label a=b", WAIT);
-    daemon.docker("create --name d --network none busybox echo x").ok();
+    background(&daemon, "--name box --label a=b", WAIT);
+    daemon.docker("create --name other --network none busybox echo x").ok();
     for words in [
         "ps -a --no-trunc",
         "ps -aq",
@@ -17,14 +17,14 @@ fn both_clients_print_the_same() {
         "images --no-trunc",
         "images -q",
         "image ls --format {{.Repository}}:{{.Tag}}",
-        "inspect c d",
-        "inspect -f {{.State.Status}} c",
-        "inspect -f {{json .Config.Labels}} c",
+        "inspect box other",
+        "inspect -f {{.State.Status}} box",
+        "inspect -f {{json .Config.Labels}} box",
         "history --no-trunc busybox",
         "history -q busybox",
         "image inspect busybox",
-        "container inspect -f {{.Name}} d",
-        "port c",
+        "container inspect -f {{.Name}} other",
+        "port box",
     ] {
         let (theirs, ours) = (daemon.docker(words), daemon.corten(words));
         assert_eq!((theirs.text(), theirs.code), (ours.text(), ours.code), "{words}");
@@ -58,7 +58,7 @@ fn the_verbs_of_life_work_by_it_alone() {
         .corten([
             "create",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -68,19 +68,19 @@ fn the_verbs_of_life_work_by_it_alone() {
         ])
         .ok();
     for verb in [
-        "start c",
-        "pause c",
-        "unpause c",
+        "start box",
+        "pause box",
+        "unpause box",
         "restart -t 1 c",
-        "rename c d",
-        "stop d",
-        "start d",
-        "kill d",
+        "rename box other",
+        "stop other",
+        "start other",
+        "kill other",
     ] {
         daemon.corten(verb).ok();
     }
-    assert_eq!(daemon.corten("wait d").ok(), "137");
-    assert_eq!(daemon.corten("rm d").ok(), "d");
+    assert_eq!(daemon.corten("wait other").ok(), "137");
+    assert_eq!(daemon.corten("rm other").ok(), "other");
     assert!(!daemon.corten("ps -aq --no-trunc").ok().contains(&id));
     daemon.corten("container prune -f").ok();
     daemon.corten("image prune -f").ok();

@@ -209,7 +209,7 @@ fn the_host_name_is_the_short_id_unless_given() {
         sh(
             &daemon,
             "--hostname web --domainname example.org",
-            "hostname; hostname -f"
+            "hostname; cat /etc/hosts"
         )
         .ok()
         .lines()
@@ -257,7 +257,7 @@ fn labels_of_image_and_command_line_are_merged() {
     let words = [
         "create",
         "--name",
-        "l",
+        "labelled",
         "--network",
         "none",
         "--label",
@@ -268,7 +268,7 @@ fn labels_of_image_and_command_line_are_merged() {
     ];
     daemon.docker(words).ok();
     assert_eq!(
-        daemon.inspect("l")["Config"]["Labels"],
+        daemon.inspect("labelled")["Config"]["Labels"],
         json!({"a": "image", "b": "line", "c": "file"})
     );
 }
@@ -283,12 +283,12 @@ fn an_init_reaps_and_forwards_signals() {
     assert_eq!(sh(&daemon, "--init", script).text(), "0");
     background(
         &daemon,
-        "--init --name i",
+        "--init --name init",
         "trap 'echo got; exit 7' TERM; echo ready; while :; do sleep 0.05; done",
     );
-    daemon.wait_for_log("i", "ready");
-    daemon.docker("stop i").ok();
-    assert_eq!(daemon.inspect("i")["State"]["ExitCode"], 7);
+    daemon.wait_for_log("init", "ready");
+    daemon.docker("stop init").ok();
+    assert_eq!(daemon.inspect("init")["State"]["ExitCode"], 7);
 }
 
 #[test]

@@ -204,8 +204,8 @@ fn devices_are_given_by_name_with_rights() {
 #[test]
 fn the_host_is_out_of_sight() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    let pid = daemon.container_pid("c");
+    background(&daemon, "--name box", WAIT);
+    let pid = daemon.container_pid("box");
     for kind in ["pid", "mnt", "uts", "ipc", "net"] {
         assert_ne!(
             process::namespace(pid, kind),

@@ -163,7 +163,7 @@ fn the_parent_of_the_cgroup_can_be_chosen() {
 #[test]
 fn stats_show_what_a_container_uses() {
     let daemon = daemon();
-    background(&daemon, "--name s --memory 64m --pids-limit 50", WAIT);
+    background(&daemon, "--name box --memory 64m --pids-limit 50", WAIT);
     let line = daemon
         .docker([
             "stats",
@@ -173,8 +173,12 @@ fn stats_show_what_a_container_uses() {
             "s",
         ])
         .ok();
-    assert!(line.starts_with("s ") && line.contains("/ 64MiB"), "{line}");
-    let stats = daemon.api().get("/containers/s/stats?stream=false").expect(200).json();
+    assert!(line.starts_with("box ") && line.contains("/ 64MiB"), "{line}");
+    let stats = daemon
+        .api()
+        .get("/containers/box/stats?stream=false")
+        .expect(200)
+        .json();
     assert_eq!(stats["memory_stats"]["limit"], 64 << 20);
     assert!(stats["memory_stats"]["usage"].as_u64().unwrap() > 0);
     assert!(stats["cpu_stats"]["cpu_usage"]["total_usage"].as_u64().unwrap() > 0);

@@ -184,11 +184,11 @@ fn what_a_container_writes_stays_its_own() {
 #[test]
 fn the_container_is_out_of_sight_of_the_host() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
+    background(&daemon, "--name box", WAIT);
     let before = process::mounts_beneath("self", daemon.root());
     assert!(before.is_empty(), "{before:?}");
     assert!(process::mounts_beneath(&daemon.pid().to_string(), daemon.root()).is_empty());
-    daemon.docker("rm -f c").ok();
+    daemon.docker("rm -f box").ok();
 }
 
 #[test]
@@ -203,13 +203,13 @@ fn a_shared_bind_shows_later_mounts_of_the_host() {
     rustix::mount::mount_change(&shared, options).unwrap();
     background(
         &daemon,
-        ["--name", "c", "-v", &bind],
+        ["--name", "box", "-v", &bind],
         "while [ ! -e /shared/later/x ]; do sleep 0.05; done; echo seen",
     );
     let later = shared.join("later");
     rustix::mount::mount("none", &later, "tmpfs", rustix::mount::MountFlags::empty(), c"").unwrap();
     fs::write(later.join("x"), "").unwrap();
-    assert_eq!(daemon.docker("wait c").ok(), "0");
+    assert_eq!(daemon.docker("wait box").ok(), "0");
     rustix::mount::unmount(&later, rustix::mount::UnmountFlags::DETACH).unwrap();
     rustix::mount::unmount(&shared, rustix::mount::UnmountFlags::DETACH).unwrap();
 }
@@ -277,14 +277,14 @@ fn whiteouts_and_opaque_directories_hide_lower_layers() {
 #[test]
 fn the_working_root_is_removed_with_the_container() {
     let daemon = daemon();
-    daemon.docker("run --name c --network none busybox touch /made").ok();
+    daemon.docker("run --name box --network none busybox touch /made").ok();
     let active = daemon.data_root().join("active");
     assert_eq!(corten_testkit::daemon::names_in(&active).len(), 1);
     assert!(
         fs::metadata(&active).unwrap().mode() & 0o077 == 0
             || fs::metadata(daemon.data_root()).unwrap().mode() & 0o007 == 0
     );
-    daemon.docker("rm c").ok();
+    daemon.docker("rm box").ok();
     wait_until("the layer is deleted", || {
         corten_testkit::daemon::names_in(&active).is_empty()
     });

@@ -124,19 +124,19 @@ fn attach_forwards_signals() {
     let daemon = daemon();
     background(
         &daemon,
-        "--name c",
+        "--name box",
         "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done",
     );
-    daemon.wait_for_log("c", "ready");
-    let attached = Follower::run(&mut daemon.docker_command("attach c"));
+    daemon.wait_for_log("box", "ready");
+    let attached = Follower::run(&mut daemon.docker_command("attach box"));
     // The client must have attached before the signal: it has when a signal of its makes the container end.
-    let pid_before = daemon.container_pid("c");
+    let pid_before = daemon.container_pid("box");
     corten_testkit::wait::wait_until("the signal arrives", || {
         attached.signal(rustix::process::Signal::TERM);
-        daemon.status("c") == "exited" || !corten_testkit::process::is_alive(pid_before)
+        daemon.status("box") == "exited" || !corten_testkit::process::is_alive(pid_before)
     });
-    daemon.wait_for_status("c", "exited");
-    assert_eq!(daemon.inspect("c")["State"]["ExitCode"], 9);
+    daemon.wait_for_status("box", "exited");
+    assert_eq!(daemon.inspect("box")["State"]["ExitCode"], 9);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn start_attaches_and_gives_the_exit_code() {
         .docker([
             "create",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -156,15 +156,15 @@ fn start_attaches_and_gives_the_exit_code() {
         ])
         .ok();
     for _ in 0..2 {
-        let output = daemon.docker("start -a c");
+        let output = daemon.docker("start -a box");
         assert_eq!((output.text().as_str(), output.code), ("again", 3));
     }
-    let output = daemon.corten("start -a c");
+    let output = daemon.corten("start -a box");
     assert_eq!((output.text().as_str(), output.code), ("again", 3));
     daemon
-        .docker(["create", "-i", "--name", "i", "--network", "none", "busybox", "cat"])
+        .docker(["create", "-i", "--name", "input", "--network", "none", "busybox", "cat"])
         .ok();
-    assert_eq!(daemon.docker_with_input("start -ai i", b"through").ok(), "through");
+    assert_eq!(daemon.docker_with_input("start -ai input", b"through").ok(), "through");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_client_that_goes_away_does_not_disturb_the_container() {
             "create",
             "-i",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -187,19 +187,19 @@ fn a_client_that_goes_away_does_not_disturb_the_container() {
     let mut connection = daemon.api().open();
     assert_eq!(
         connection
-            .upgrade("/containers/c/attach?stream=1&stdout=1&stdin=1")
+            .upgrade("/containers/box/attach?stream=1&stdout=1&stdin=1")
             .status,
         101
     );
-    daemon.docker("start c").ok();
+    daemon.docker("start box").ok();
     assert_eq!(connection.frame(), (1, b"line\n".to_vec()));
     drop(connection);
-    let before = daemon.docker("logs c").ok().lines().count();
+    let before = daemon.docker("logs box").ok().lines().count();
     corten_testkit::wait::wait_until("the log goes on", || {
-        daemon.docker("logs c").ok().lines().count() > before + 5
+        daemon.docker("logs box").ok().lines().count() > before + 5
     });
-    assert_eq!(daemon.status("c"), "running");
-    daemon.docker("rm -f c").ok();
+    assert_eq!(daemon.status("box"), "running");
+    daemon.docker("rm -f box").ok();
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_slow_reader_does_not_stop_the_log() {
         .docker([
             "create",
             "--name",
-            "c",
+            "box",
             "--network",
             "none",
             "busybox",
@@ -219,8 +219,11 @@ fn a_slow_reader_does_not_stop_the_log() {
         ])
         .ok();
     let mut connection = daemon.api().open();
-    assert_eq!(connection.upgrade("/containers/c/attach?stream=1&stdout=1").status, 101);
-    daemon.docker("start c").ok();
+    assert_eq!(
+        connection.upgrade("/containers/box/attach?stream=1&stdout=1").status,
+        101
+    );
+    daemon.docker("start box").ok();
     // Nothing is read yet: the container must be able to wait for us without losing a byte.
     let mut seen = 0;
     let (stream, first) = connection.frame();
@@ -229,8 +232,8 @@ fn a_slow_reader_does_not_stop_the_log() {
     while seen < 5_500_000 {
         seen += connection.frame().1.len();
     }
-    assert_eq!(daemon.docker("wait c").ok(), "0");
-    let logged = daemon.docker("logs c").ok();
+    assert_eq!(daemon.docker("wait box").ok(), "0");
+    let logged = daemon.docker("logs box").ok();
     assert_eq!(logged.lines().filter(|line| *line == "0123456789").count(), 500_000);
 }
 
@@ -259,11 +262,11 @@ fn attach_on_a_created_container_waits_for_its_start() {
 #[test]
 fn attach_with_logs_gives_the_past_first() {
     let daemon = daemon();
-    background(&daemon, "--name c", &format!("echo past; {WAIT}"));
-    daemon.wait_for_log("c", "ready");
+    background(&daemon, "--name box", &format!("echo past; {WAIT}"));
+    daemon.wait_for_log("box", "ready");
     let mut attached = daemon.api().open();
-    attached.upgrade("/containers/c/attach?stream=1&logs=1&stdout=1");
+    attached.upgrade("/containers/box/attach?stream=1&logs=1&stdout=1");
     assert_eq!(attached.frame(), (1, b"past\n".to_vec()));
     assert_eq!(attached.frame(), (1, b"ready\n".to_vec()));
-    daemon.docker("rm -f c").ok();
+    daemon.docker("rm -f box").ok();
 }

@@ -16,46 +16,46 @@ fn containers_go_on_without_their_daemon() {
     let mut daemon = daemon();
     let id = background(
         &daemon,
-        "--name c -i",
+        "--name box -i",
         "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done",
     );
-    daemon.wait_for_log("c", "3");
-    let pid = daemon.container_pid("c");
+    daemon.wait_for_log("box", "3");
+    let pid = daemon.container_pid("box");
     daemon.kill();
     assert!(process::is_alive(pid));
     thread::sleep(Duration::from_millis(300));
     daemon.start_process();
-    assert_eq!(daemon.status("c"), "running");
-    assert_eq!(daemon.container_pid("c"), pid);
-    assert_eq!(daemon.inspect("c")["Id"].as_str().unwrap(), id);
+    assert_eq!(daemon.status("box"), "running");
+    assert_eq!(daemon.container_pid("box"), pid);
+    assert_eq!(daemon.inspect("box")["Id"].as_str().unwrap(), id);
     // Not one line is missing or doubled across the gap.
     let before: u32 = daemon.docker("logs --tail 1 c").ok().parse().unwrap();
     wait_until("the log goes on", || {
         daemon.docker("logs --tail 1 c").ok().parse::<u32>().unwrap() > before + 5
     });
-    let logs = daemon.docker("logs c").ok();
+    let logs = daemon.docker("logs box").ok();
     let numbers: Vec<u32> = logs.lines().map(|line| line.parse().unwrap()).collect();
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u32));
     // It can be driven as before.
-    daemon.docker("pause c").ok();
-    daemon.docker("unpause c").ok();
-    let mut attached = Follower::run(&mut daemon.docker_command("attach --no-stdin c"));
+    daemon.docker("pause box").ok();
+    daemon.docker("unpause box").ok();
+    let mut attached = Follower::run(&mut daemon.docker_command("attach --no-stdin box"));
     assert!(attached.line().parse::<u32>().is_ok());
-    daemon.docker("kill c").ok();
-    assert_eq!(daemon.docker("wait c").ok(), "137");
-    daemon.docker("rm c").ok();
+    daemon.docker("kill box").ok();
+    assert_eq!(daemon.docker("wait box").ok(), "137");
+    daemon.docker("rm box").ok();
     daemon.assert_nothing_remains();
 }
 
 #[test]
 fn a_daemon_that_is_told_to_end_leaves_containers_running() {
     let mut daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    let pid = daemon.container_pid("c");
+    background(&daemon, "--name box", WAIT);
+    let pid = daemon.container_pid("box");
     daemon.stop();
     assert!(process::is_alive(pid));
     daemon.start_process();
-    assert_eq!(daemon.container_pid("c"), pid);
+    assert_eq!(daemon.container_pid("box"), pid);
 }
 
 #[test]
@@ -65,30 +65,30 @@ fn an_exit_code_that_came_meanwhile_is_known() {
     fs::create_dir(&file).unwrap();
     let bind = format!("{}:/go", file.display());
     let script = "while [ ! -e /go/now ]; do sleep 0.02; done; echo last words; exit 37";
-    background(&daemon, ["--name", "c", "-v", &bind], script);
-    let pid = daemon.container_pid("c");
-    let shim = daemon.shim_pid("c");
+    background(&daemon, ["--name", "box", "-v", &bind], script);
+    let pid = daemon.container_pid("box");
+    let shim = daemon.shim_pid("box");
     daemon.kill();
     fs::write(file.join("now"), "").unwrap();
     wait_until("the container ends", || !process::is_alive(pid));
     wait_until("its shim ends", || !process::is_alive(shim));
     daemon.start_process();
-    let state = &daemon.inspect("c")["State"];
+    let state = &daemon.inspect("box")["State"];
     assert_eq!(
         (state["Status"].as_str(), state["ExitCode"].as_i64()),
         (Some("exited"), Some(37))
     );
-    assert_eq!(daemon.docker("logs c").ok(), "last words");
+    assert_eq!(daemon.docker("logs box").ok(), "last words");
     daemon.assert_nothing_runs();
     // It is not a ruin: it can be started again, and ends again.
-    daemon.docker("start -a c").fails(37);
+    daemon.docker("start -a box").fails(37);
 }
 
 #[test]
 fn a_container_of_rm_that_ended_meanwhile_is_removed() {
     let mut daemon = daemon();
-    background(&daemon, "--rm --name c", "sleep 0.3");
-    let pid = daemon.container_pid("c");
+    background(&daemon, "--rm --name box", "sleep 0.3");
+    let pid = daemon.container_pid("box");
     daemon.kill();
     wait_until("the container ends", || !process::is_alive(pid));
     daemon.start_process();
@@ -99,13 +99,13 @@ fn a_container_of_rm_that_ended_meanwhile_is_removed() {
 #[test]
 fn a_paused_container_is_still_paused() {
     let mut daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    daemon.docker("pause c").ok();
+    background(&daemon, "--name box", WAIT);
+    daemon.docker("pause box").ok();
     daemon.kill_and_start();
-    assert_eq!(daemon.status("c"), "paused");
-    daemon.docker("unpause c").ok();
-    daemon.docker("stop c").ok();
-    assert_eq!(daemon.inspect("c")["State"]["ExitCode"], 0);
+    assert_eq!(daemon.status("box"), "paused");
+    daemon.docker("unpause box").ok();
+    daemon.docker("stop box").ok();
+    assert_eq!(daemon.inspect("box")["State"]["ExitCode"], 0);
 }
 
 #[test]
@@ -117,16 +117,16 @@ fn a_memory_kill_that_came_meanwhile_is_known() {
     let script = "while [ ! -e /go/now ]; do sleep 0.02; done; exec tail /dev/zero";
     background(
         &daemon,
-        ["--name", "c", "--memory", "16m", "--memory-swap", "16m", "-v", &bind],
+        ["--name", "box", "--memory", "16m", "--memory-swap", "16m", "-v", &bind],
         script,
     );
-    let pid = daemon.container_pid("c");
+    let pid = daemon.container_pid("box");
     daemon.kill();
     fs::write(file.join("now"), "").unwrap();
     wait_until("the container ends", || !process::is_alive(pid));
     daemon.start_process();
-    wait_until("it is known to have ended", || daemon.status("c") == "exited");
-    let state = &daemon.inspect("c")["State"];
+    wait_until("it is known to have ended", || daemon.status("box") == "exited");
+    let state = &daemon.inspect("box")["State"];
     assert_eq!(
         (state["OOMKilled"].as_bool(), state["ExitCode"].as_i64()),
         (Some(true), Some(137))
@@ -136,32 +136,32 @@ fn a_memory_kill_that_came_meanwhile_is_known() {
 #[test]
 fn the_death_of_a_shim_is_the_death_of_its_container() {
     let daemon = daemon();
-    let id = background(&daemon, "--name c", WAIT);
-    let pid = daemon.container_pid("c");
-    process::signal(daemon.shim_pid("c"), Signal::KILL);
-    daemon.wait_for_status("c", "exited");
-    let state = &daemon.inspect("c")["State"];
+    let id = background(&daemon, "--name box", WAIT);
+    let pid = daemon.container_pid("box");
+    process::signal(daemon.shim_pid("box"), Signal::KILL);
+    daemon.wait_for_status("box", "exited");
+    let state = &daemon.inspect("box")["State"];
     assert_eq!(state["ExitCode"], 137);
     assert!(state["Error"].as_str().unwrap().contains("shim"), "{state}");
     wait_until("its processes are dead", || !process::is_alive(pid));
     assert!(daemon.cgroups(&id).is_empty());
     daemon.assert_nothing_runs();
-    daemon.docker("start c").ok();
-    daemon.docker("rm -f c").ok();
+    daemon.docker("start box").ok();
+    daemon.docker("rm -f box").ok();
     daemon.assert_nothing_remains();
 }
 
 #[test]
 fn a_shim_that_died_without_a_daemon_is_cleaned_up_by_the_next() {
     let mut daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    let (pid, shim) = (daemon.container_pid("c"), daemon.shim_pid("c"));
+    background(&daemon, "--name box", WAIT);
+    let (pid, shim) = (daemon.container_pid("box"), daemon.shim_pid("box"));
     daemon.kill();
     process::signal(shim, Signal::KILL);
     wait_until("the shim is dead", || !process::is_alive(shim));
     daemon.start_process();
-    daemon.wait_for_status("c", "exited");
-    assert_eq!(daemon.inspect("c")["State"]["ExitCode"], 137);
+    daemon.wait_for_status("box", "exited");
+    assert_eq!(daemon.inspect("box")["State"]["ExitCode"], 137);
     wait_until("its processes are dead", || !process::is_alive(pid));
     daemon.assert_nothing_runs();
 }
@@ -169,8 +169,8 @@ fn a_shim_that_died_without_a_daemon_is_cleaned_up_by_the_next() {
 #[test]
 fn the_death_of_the_launcher_is_mended() {
     let daemon = daemon();
-    background(&daemon, "--name c", WAIT);
-    let shim = daemon.shim_pid("c");
+    background(&daemon, "--name box", WAIT);
+    let shim = daemon.shim_pid("box");
     let others = daemon.processes();
     let launcher = others
         .into_iter()
@@ -179,8 +179,8 @@ fn the_death_of_the_launcher_is_mended() {
     process::signal(launcher, Signal::KILL);
     wait_until("the launcher is dead", || !process::is_alive(launcher));
     assert_eq!(daemon.docker("run --rm --network none busybox echo fine").ok(), "fine");
-    assert_eq!(daemon.status("c"), "running");
-    daemon.docker("rm -f c").ok();
+    assert_eq!(daemon.status("box"), "running");
+    daemon.docker("rm -f box").ok();
     daemon.assert_nothing_remains();
 }
 
@@ -257,16 +257,16 @@ fn a_kill_within_a_short_run_leaves_nothing_half_made() {
 #[test]
 fn a_kill_within_stop_leaves_nothing_half_made() {
     let prepare = |daemon: &Daemon| {
-        background(daemon, "--name c", WAIT);
-        daemon.wait_for_log("c", "ready");
+        background(daemon, "--name box", WAIT);
+        daemon.wait_for_log("box", "ready");
     };
-    kill_within("stop c", prepare, sound);
+    kill_within("stop box", prepare, sound);
 }
 
 #[test]
 fn a_kill_within_rm_leaves_nothing_half_made() {
-    let prepare = |daemon: &Daemon| drop(background(daemon, "--name c", WAIT));
-    kill_within("rm -f c", prepare, sound);
+    let prepare = |daemon: &Daemon| drop(background(daemon, "--name box", WAIT));
+    kill_within("rm -f box", prepare, sound);
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn the_log_of_a_terminal_is_raw() {
             "run",
             "-dt",
             "--name",
-            "t",
+            "term",
             "--network",
             "none",
             "busybox",
@@ -150,10 +150,10 @@ fn the_log_of_a_terminal_is_raw() {
             "echo out; echo err >&2",
         ])
         .ok();
-    daemon.docker("wait t").ok();
-    let output = daemon.docker("logs t");
+    daemon.docker("wait term").ok();
+    let output = daemon.docker("logs term");
     assert_eq!(output.stdout, b"out\r\nerr\r\n");
-    let answer = daemon.api().get("/containers/t/logs?stdout=1").expect(200);
+    let answer = daemon.api().get("/containers/term/logs?stdout=1").expect(200);
     assert_eq!(answer.header("content-type"), Some("application/vnd.docker.raw-stream"));
     assert_eq!(answer.body, b"out\r\nerr\r\n");
 }
@@ -161,10 +161,10 @@ fn the_log_of_a_terminal_is_raw() {
 #[test]
 fn resizing_what_has_no_terminal_or_does_not_run_is_an_error() {
     let daemon = daemon();
-    daemon.docker("create -t --name c --network none busybox true").ok();
+    daemon.docker("create -t --name box --network none busybox true").ok();
     let api = daemon.api();
-    assert!(api.post("/containers/c/resize?h=10&w=20", None).status >= 400);
-    let answer = api.post("/containers/c/resize?h=&w=20", None).expect(400);
+    assert!(api.post("/containers/box/resize?h=10&w=20", None).status >= 400);
+    let answer = api.post("/containers/box/resize?h=&w=20", None).expect(400);
     assert_eq!(answer.message(), "invalid resize height \"\": invalid syntax");
     api.post("/containers/none/resize?h=10&w=20", None).expect(404);
 }
