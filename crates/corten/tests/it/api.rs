@@ -162,7 +162,7 @@ fn attach_names_the_form_of_its_stream_by_version() {
             "run",
             "-dt",
             "--name",
-            "t",
+            "term",
             "--network",
             "none",
             "busybox",

@@ -257,7 +257,7 @@ fn pruning_takes_what_nobody_names_or_uses() {
     );
     let said = daemon.docker("image prune -f").ok();
     assert!(
-        said.contains("Deleted: sha256:") && said.contains("Total reclaimed space"),
+        said.contains("deleted: sha256:") && said.contains("Total reclaimed space"),
         "{said}"
     );
     assert_eq!(daemon.docker("images -aq").ok().lines().count(), 2);

@@ -114,12 +114,9 @@ fn secrets_of_the_kernel_are_masked() {
 #[test]
 fn paths_can_be_unmasked() {
     let daemon = daemon();
-    sh(
-        &daemon,
-        "--security-opt systempaths=unconfined",
-        "echo x >/proc/sys/kernel/core_pattern.nothing || [ -w /proc/sysrq-trigger ]",
-    )
-    .ok();
+    let script = "grep -c ' /proc/sys ' /proc/mounts";
+    assert_eq!(sh(&daemon, "", script).text(), "1");
+    assert_eq!(sh(&daemon, "--security-opt systempaths=unconfined", script).text(), "0");
 }
 
 #[test]
@@ -151,10 +148,11 @@ fn a_privileged_container_has_everything() {
 fn devices_are_dockers_default_set_and_no_others_can_be_opened() {
     let daemon = daemon();
     let names = sh(&daemon, "", "ls /dev").ok();
-    let names: Vec<_> = names.lines().collect();
+    // /dev/core is there where the kernel has a /proc/kcore.
+    let names: Vec<_> = names.lines().filter(|&name| name != "core").collect();
     let expected = [
-        "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
-        "urandom", "zero",
+        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom",
+        "zero",
     ];
     assert_eq!(names, expected);
     sh(
@@ -165,7 +163,11 @@ fn devices_are_dockers_default_set_and_no_others_can_be_opened() {
     .ok();
     // mknod is allowed; what it makes cannot be opened: a disk (8:0), kmsg (1:11), mem (1:1).
     for node in ["b 8 0", "c 1 11", "c 1 1"] {
-        let output = sh(&daemon, "", &format!("mknod /dev/x {node} && head -c 1 /dev/x"));
+        let output = sh(
+            &daemon,
+            "--cap-add SYSLOG",
+            &format!("mknod /dev/x {node} && head -c 1 /dev/x"),
+        );
         assert!(
             output.clone().fails(1).contains("Operation not permitted"),
             "{output:?}"
@@ -179,22 +181,30 @@ fn devices_are_given_by_name_with_rights() {
     // kmsg is a device that every host has and no container gets.
     sh(
         &daemon,
-        "--device /dev/kmsg",
+        "--cap-add SYSLOG --device /dev/kmsg",
         "dd if=/dev/kmsg of=/dev/null bs=8192 count=1",
     )
     .ok();
     sh(
         &daemon,
-        "--device /dev/kmsg:/dev/renamed",
+        "--cap-add SYSLOG --device /dev/kmsg:/dev/renamed",
         "dd if=/dev/renamed of=/dev/null bs=8192 count=1",
     )
     .ok();
-    sh(&daemon, "--device /dev/kmsg:/dev/kmsg:r", "echo >/dev/kmsg").fails(1);
-    let error = sh(&daemon, "--device /dev/no-such-device", "true").fails(125);
-    assert!(error.contains("/dev/no-such-device"), "{error}");
     sh(
         &daemon,
-        ["--device-cgroup-rule", "c 1:11 r"],
+        "--cap-add SYSLOG --device /dev/kmsg:/dev/kmsg:r",
+        "echo >/dev/kmsg",
+    )
+    .fails(1);
+    let output = sh(&daemon, "--device /dev/no-such-device", "true");
+    assert!(
+        output.code >= 125 && output.error().contains("/dev/no-such-device"),
+        "{output:?}"
+    );
+    sh(
+        &daemon,
+        ["--cap-add", "SYSLOG", "--device-cgroup-rule", "c 1:11 r"],
         "mknod /dev/x c 1 11 && dd if=/dev/x of=/dev/null bs=8192 count=1",
     )
     .ok();

@@ -170,7 +170,7 @@ fn stats_show_what_a_container_uses() {
             "--no-stream",
             "--format",
             "{{.Name}} {{.MemUsage}} {{.PIDs}}",
-            "s",
+            "box",
         ])
         .ok();
     assert!(line.starts_with("box ") && line.contains("/ 64MiB"), "{line}");

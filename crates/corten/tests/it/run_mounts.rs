@@ -1,7 +1,12 @@
 //! What else is in a container's file system: binds, volumes, tmpfs, and a root that cannot be written.
 use std::{fs, os::unix::fs::MetadataExt};
 
-use corten_testkit::{image, process, wait::wait_until};
+use corten_testkit::{
+    archive::{Header, Tar},
+    daemon::names_in,
+    image, process,
+    wait::wait_until,
+};
 use serde_json::json;
 
 use crate::{WAIT, background, daemon, sh};
@@ -97,7 +102,7 @@ fn a_bind_within_the_root_cannot_escape_through_a_symbolic_link() {
     daemon.load(
         &image::busybox()
             .tagged("escape:1")
-            .layer(corten_testkit::archive::Tar::new().symlink("data", &escape)),
+            .layer(Tar::new().symlink("data", &escape)),
     );
     let bind = format!("{}:/data/made", daemon.root().join("docker").display());
     daemon.docker(["run", "--rm", "--network", "none", "-v", &bind, "escape:1", "true"]);
@@ -108,9 +113,7 @@ fn a_bind_within_the_root_cannot_escape_through_a_symbolic_link() {
 #[test]
 fn a_named_volume_outlives_its_container_and_starts_with_the_images_files() {
     let daemon = daemon();
-    let layer = corten_testkit::archive::Tar::new()
-        .directory("data/", 0o750)
-        .file("data/seed", 0o640, b"seed\n");
+    let layer = Tar::new().directory("data/", 0o750).file("data/seed", 0o640, b"seed\n");
     daemon.load(&image::busybox().tagged("seed:1").layer(layer));
     let run = |script: &str| {
         daemon
@@ -147,7 +150,7 @@ fn an_anonymous_volume_goes_away_with_a_container_of_rm() {
     );
     daemon.docker("run --rm --network none volume:1 touch /data/x").ok();
     let volumes = daemon.data_root().join("volumes");
-    let left = || corten_testkit::daemon::names_in(&volumes);
+    let left = || names_in(&volumes);
     assert_eq!(left(), Vec::<String>::new());
     daemon
         .docker("run --name kept --network none volume:1 touch /data/x")
@@ -217,12 +220,11 @@ fn a_shared_bind_shows_later_mounts_of_the_host() {
 #[test]
 fn files_keep_owners_modes_and_times_of_the_image() {
     let daemon = daemon();
-    let header = corten_testkit::archive::Header::new(b'0', "opt-file", 0o4751)
-        .owner(1000, 29)
-        .size(2);
-    let layer = corten_testkit::archive::Tar::new()
-        .entry(header, b"x\n")
-        .hard_link("opt-link", "opt-file");
+    let header = Header::new(b'0', "opt-file", 0o4751).owner(1000, 29).size(2);
+    let layer = Tar::new().entry(header, b"x\n").entry(
+        Header::new(b'1', "opt-link", 0o4751).owner(1000, 29).link("opt-file"),
+        b"",
+    );
     daemon.load(&image::busybox().tagged("files:1").layer(layer));
     let script = [
         "run",
@@ -245,7 +247,7 @@ fn files_keep_owners_modes_and_times_of_the_image() {
 #[test]
 fn whiteouts_and_opaque_directories_hide_lower_layers() {
     let daemon = daemon();
-    let tar = corten_testkit::archive::Tar::new;
+    let tar = Tar::new;
     let lower = tar()
         .directory("a/", 0o755)
         .file("a/one", 0o644, b"1")
@@ -279,13 +281,11 @@ fn the_working_root_is_removed_with_the_container() {
     let daemon = daemon();
     daemon.docker("run --name box --network none busybox touch /made").ok();
     let active = daemon.data_root().join("active");
-    assert_eq!(corten_testkit::daemon::names_in(&active).len(), 1);
+    assert_eq!(names_in(&active).len(), 1);
     assert!(
         fs::metadata(&active).unwrap().mode() & 0o077 == 0
             || fs::metadata(daemon.data_root()).unwrap().mode() & 0o007 == 0
     );
     daemon.docker("rm box").ok();
-    wait_until("the layer is deleted", || {
-        corten_testkit::daemon::names_in(&active).is_empty()
-    });
+    wait_until("the layer is deleted", || names_in(&active).is_empty());
 }

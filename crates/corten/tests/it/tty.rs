@@ -1,5 +1,5 @@
 //! Containers with a terminal, and a person at it.
-use corten_testkit::{daemon::Daemon, terminal::Terminal};
+use corten_testkit::{daemon::Daemon, terminal::Terminal, wait::wait_until};
 
 use crate::daemon;
 
@@ -99,11 +99,15 @@ fn detach_keys_can_be_chosen() {
 
 #[test]
 fn ctrl_c_interrupts_the_program_in_the_container() {
-    both("interrupt", "busybox sh", |_, terminal| {
+    both("interrupt", "busybox sh", |daemon, terminal| {
         terminal.wait_to_show("/ # ");
         terminal.press("sleep 1000\r");
-        terminal.wait_to_show("sleep 1000\r\n");
+        wait_until("it sleeps", || {
+            daemon.docker("top interrupt").text().contains("sleep 1000")
+        });
+        terminal.clear();
         terminal.press("\x03");
+        terminal.wait_to_show("/ # ");
         terminal.press("echo back=$((1+1))\r");
         terminal.wait_to_show("back=2");
         terminal.press("exit 0\r");
