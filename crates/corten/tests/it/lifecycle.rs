@@ -463,11 +463,11 @@ fn many_verbs_at_once_do_not_trip_over_each_other() {
     background(&daemon, "--name box", WAIT);
     std::thread::scope(|scope| {
         for verb in [
-            "restart -t 0 c",
+            "restart -t 0 box",
             "kill box",
             "pause box",
             "unpause box",
-            "stop -t 0 c",
+            "stop -t 0 box",
             "start box",
             "rename c box",
             "inspect box",

@@ -185,7 +185,6 @@ fn log_drivers_are_none_or_json_file() {
         error.contains("unknown log opt 'no-such' for json-file log driver"),
         "{error}"
     );
-    daemon
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn the_verbs_of_life_work_by_it_alone() {
         "start box",
         "pause box",
         "unpause box",
-        "restart -t 1 c",
+        "restart -t 1 box",
         "rename box other",
         "stop other",
         "start other",
