@@ -1,60 +1,23 @@
 //! The engine: everything that one daemon has, opened and closed as one.
 //!
 //! `open` reconciles what the records say with what shims and the kernel say; `close` leaves containers running.
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
-use corten_api::types::container::Ulimit;
+use corten_runtime::launcher::Launcher;
+use corten_store::{layout::Layout, store::Store};
+use tokio_util::sync::CancellationToken;
 
+pub use crate::config::EngineConfig;
 use crate::{
-    container::service::ContainerService,
+    container::{restore, service::ContainerService, table::Table},
+    context::{Context, blocking},
     error::{Error, Result},
     events::EventBus,
-    system::SystemView,
+    host::Host,
+    image::service::ImageService,
+    system::{self, SystemView},
+    volume::volumes::Volumes,
 };
-
-/// What an operator decides.
-#[derive(Debug, Clone)]
-pub struct EngineConfig {
-    /// What must survive a reboot: `/var/lib/corten`.
-    pub data_root: PathBuf,
-    /// What must not: `/run/corten`.
-    pub run_root: PathBuf,
-    /// The cgroup above the containers' own; `/docker` when absent.
-    pub cgroup_parent: Option<String>,
-    /// `json-file`, `none`.
-    pub log_driver: String,
-    /// `max-size`, `max-file`, … of containers that do not say otherwise.
-    pub log_options: BTreeMap<String, String>,
-    /// Run an init as process 1 where the container does not say otherwise.
-    pub init: bool,
-    /// Of the daemon, as `/info` shows them.
-    pub labels: Vec<String>,
-    pub debug: bool,
-    pub default_ulimits: Vec<Ulimit>,
-    /// Bytes; 0 means 64 MiB.
-    pub default_shm_size: i64,
-    pub registry_mirrors: Vec<String>,
-    pub insecure_registries: Vec<String>,
-}
-
-impl Default for EngineConfig {
-    fn default() -> EngineConfig {
-        EngineConfig {
-            data_root: PathBuf::from("/var/lib/corten"),
-            run_root: PathBuf::from("/run/corten"),
-            cgroup_parent: None,
-            log_driver: "json-file".to_owned(),
-            log_options: BTreeMap::new(),
-            init: false,
-            labels: Vec::new(),
-            debug: false,
-            default_ulimits: Vec::new(),
-            default_shm_size: 0,
-            registry_mirrors: Vec::new(),
-            insecure_registries: Vec::new(),
-        }
-    }
-}
 
 /// Clones are the same engine.
 #[derive(Clone)]
@@ -63,42 +26,106 @@ pub struct Engine {
 }
 
 struct Inner {
-    config: EngineConfig,
-    events: EventBus,
+    context: Arc<Context>,
+    table: Arc<Table>,
     containers: ContainerService,
+    images: Arc<ImageService>,
+    closing: CancellationToken,
 }
 
 impl Engine {
     /// Opens the data root, finds the containers that run, and repairs what a crash left half-done.
     pub async fn open(config: EngineConfig) -> Result<Engine> {
         let events = EventBus::new();
-        let containers = ContainerService::new(events.clone());
+        let context = {
+            let events = events.clone();
+            Arc::new(blocking(move || open_context(config, events)).await?)
+        };
+        let table = Arc::new(Table::default());
+        let closing = CancellationToken::new();
+        let images = Arc::new(ImageService::new(
+            Arc::clone(&context.store),
+            events,
+            Arc::clone(&table) as Arc<_>,
+        ));
+        restore::restore(&context, &table, &closing).await?;
+        let containers = ContainerService::new(
+            Arc::clone(&context),
+            Arc::clone(&table),
+            Arc::clone(&images),
+            closing.clone(),
+        );
         Ok(Engine {
             inner: Arc::new(Inner {
-                config,
-                events,
+                context,
+                table,
                 containers,
+                images,
+                closing,
             }),
         })
     }
 
     /// Lets go of everything; containers go on running.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.inner.closing.cancel();
+    }
 
     pub fn config(&self) -> &EngineConfig {
-        &self.inner.config
+        &self.inner.context.config
     }
 
     pub fn containers(&self) -> &ContainerService {
         &self.inner.containers
     }
 
+    pub fn images(&self) -> &ImageService {
+        &self.inner.images
+    }
+
     pub fn events(&self) -> &EventBus {
-        &self.inner.events
+        &self.inner.context.events
     }
 
     /// What `/info` and `/version` tell.
     pub async fn info(&self) -> Result<SystemView> {
-        Err(Error::not_implemented("info"))
+        let images = self
+            .inner
+            .images
+            .list(false, &Default::default())
+            .await
+            .map_or(0, |images| images.len());
+        let (context, table) = (Arc::clone(&self.inner.context), Arc::clone(&self.inner.table));
+        blocking(move || system::view(&context, &table, images)).await
+    }
+}
+
+fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
+    make_run_root(&config.run_root)?;
+    let layout = Layout::new(&config.data_root, &config.run_root);
+    make_run_root(&layout.tasks())?;
+    let failed = |error| Error::system("cannot open the data root").because(error);
+    let store = Arc::new(Store::open(layout).map_err(failed)?);
+    let launcher = Launcher::spawn().map_err(|error| Error::system("cannot start the launcher").because(error))?;
+    let program =
+        std::env::current_exe().map_err(|error| Error::system("cannot find our own program").because(error))?;
+    Ok(Context {
+        host: Host::probe(),
+        volumes: Volumes::open(Arc::clone(&store), events.clone())?,
+        config,
+        store,
+        events,
+        launcher,
+        profiles: Default::default(),
+        program,
+    })
+}
+
+fn make_run_root(path: &Path) -> Result<()> {
+    match fs::DirBuilder::new().recursive(true).mode(0o711).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::system(format!("cannot create {}", path.display())).because(error))
+        }
+        _ => Ok(()),
     }
 }

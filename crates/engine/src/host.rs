@@ -4,8 +4,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::system::Limits;
-
 #[derive(Debug, Clone)]
 pub struct Host {
     pub cpus: usize,
@@ -19,6 +17,19 @@ pub struct Host {
     pub limits: Limits,
     /// `amd64`, `arm64`: Go's name, which images use.
     pub architecture: &'static str,
+}
+
+/// What the cgroup hierarchies of this host offer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub memory: bool,
+    pub swap: bool,
+    pub oom_kill_disable: bool,
+    pub cpu_shares: bool,
+    pub cpu_quota: bool,
+    pub cpuset: bool,
+    pub pids: bool,
+    pub blkio: bool,
 }
 
 impl Host {

@@ -1,34 +1,63 @@
 //! What Corten is: containers, images, events. Every door (Docker's API, later others) calls the same verbs.
+pub mod config;
 pub mod container {
     pub mod attach;
     pub mod binds;
+    pub mod create;
+    pub mod detach;
     pub mod etc;
+    pub mod exit;
+    pub mod handle;
+    pub mod list;
     pub mod log_config;
+    pub mod log_files;
+    pub mod log_line;
     pub mod logs;
     pub mod merge;
+    pub mod prune;
     pub mod record;
+    pub mod remove;
+    pub mod restore;
     pub mod service;
+    pub mod signals;
+    pub mod start;
     pub mod state;
     pub mod stats;
+    pub mod stop;
+    pub mod supervised;
+    pub mod supervisor;
+    pub mod table;
+    pub mod top;
     pub mod validate;
     pub mod view;
+    pub mod wait;
 }
+pub mod context;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod filter;
 pub mod host;
 pub mod image {
     pub mod service;
     pub mod view;
 }
 pub mod names;
+pub mod ready;
 pub mod signal;
 pub mod system;
 pub mod task {
     pub mod capabilities;
     pub mod devices;
+    pub mod launch;
     pub mod mounts;
+    pub mod profiles;
     pub mod resources;
     pub mod security;
+    pub mod shim;
     pub mod spec;
+}
+pub mod volume {
+    pub mod copy_up;
+    pub mod volumes;
 }

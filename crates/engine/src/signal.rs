@@ -1,6 +1,9 @@
 //! Signal names as clients write them: `SIGTERM`, `term`, `15`, `RTMIN+3`.
 use crate::error::{Error, Result};
 
+pub const KILL: i32 = 9;
+pub const TERM: i32 = 15;
+
 const NAMES: [(&str, i32); 38] = [
     ("ABRT", 6),
     ("ALRM", 14),

@@ -1,5 +1,15 @@
 //! What the host is and what the engine makes of it: the facts behind `/info` and `/version`.
+use std::{fs, path::Path};
+
 use jiff::Timestamp;
+
+use crate::{
+    container::{state::Phase, table::Table},
+    context::Context,
+    error::{Error, Result},
+    host::{Limits, read},
+    names,
+};
 
 #[derive(Debug, Clone)]
 pub struct SystemView {
@@ -50,15 +60,132 @@ pub struct SystemView {
     pub warnings: Vec<String>,
 }
 
-/// What the cgroup hierarchies of this host offer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    pub memory: bool,
-    pub swap: bool,
-    pub oom_kill_disable: bool,
-    pub cpu_shares: bool,
-    pub cpu_quota: bool,
-    pub cpuset: bool,
-    pub pids: bool,
-    pub blkio: bool,
+pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemView> {
+    let (config, host) = (&context.config, &context.host);
+    let uname = rustix::system::uname();
+    let release = os_release();
+    let count = |wanted: &[Phase]| {
+        table
+            .handles()
+            .iter()
+            .filter(|handle| wanted.contains(&handle.snapshot().state.phase))
+            .count()
+    };
+    let running = count(&[Phase::Running]);
+    Ok(SystemView {
+        id: identity(context)?,
+        name: uname.nodename().to_string_lossy().into_owned(),
+        kernel_version: uname.release().to_string_lossy().into_owned(),
+        operating_system: release.pretty_name,
+        os_version: release.version_id,
+        architecture: uname.machine().to_string_lossy().into_owned(),
+        cpus: host.cpus,
+        memory: host.memory,
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: if host.cgroup_v2 { "2" } else { "1" }.to_owned(),
+        security_options: security_options(host.cgroup_v2),
+        containers: table.handles().len(),
+        containers_running: running,
+        containers_paused: count(&[Phase::Paused]),
+        containers_stopped: count(&[Phase::Created, Phase::Exited, Phase::Dead]),
+        images,
+        storage_driver: context.store.driver().to_owned(),
+        storage_status: storage_status(&config.data_root),
+        data_root: config.data_root.to_string_lossy().into_owned(),
+        log_driver: config.log_driver.clone(),
+        limits: host.limits,
+        ipv4_forwarding: read("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value == "1"),
+        open_files: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+        tasks: fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
+        event_listeners: context.events.listeners(),
+        system_time: Timestamp::now(),
+        debug: config.debug,
+        labels: config.labels.clone(),
+        init: config.init,
+        registry_mirrors: config.registry_mirrors.clone(),
+        insecure_registries: config.insecure_registries.clone(),
+        warnings: warnings(&host.limits),
+    })
+}
+
+/// Made once for a data root, in the form of a UUID.
+fn identity(context: &Context) -> Result<String> {
+    const KIND: &str = "engine";
+    let failed = |error| Error::system("cannot read the engine's identity").because(error);
+    if let Some((id, _)) = context.store.records(KIND).map_err(failed)?.into_iter().next() {
+        return Ok(id);
+    }
+    let mut bytes = names::random::<16>();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    context.store.put_record(KIND, &id, None, "{}").map_err(failed)?;
+    Ok(id)
+}
+
+struct Release {
+    pretty_name: String,
+    version_id: String,
+}
+
+fn os_release() -> Release {
+    let text = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release"));
+    let text = text.unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+    };
+    let pretty_name = match value("PRETTY_NAME") {
+        empty if empty.is_empty() => "Linux".to_owned(),
+        name => name,
+    };
+    Release {
+        pretty_name,
+        version_id: value("VERSION_ID"),
+    }
+}
+
+fn security_options(cgroup_v2: bool) -> Vec<String> {
+    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    if cgroup_v2 {
+        options.push("name=cgroupns".to_owned());
+    }
+    options
+}
+
+fn storage_status(data_root: &Path) -> Vec<(String, String)> {
+    let file_system = rustix::fs::statfs(data_root).map_or("unknown", |info| match info.f_type as u64 {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlayfs",
+        0x2fc1_2fc1 => "zfs",
+        0xf2f5_2010 => "f2fs",
+        _ => "unknown",
+    });
+    [
+        ("Backing Filesystem", file_system),
+        ("Supports d_type", "true"),
+        ("Native Overlay Diff", "true"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+fn warnings(limits: &Limits) -> Vec<String> {
+    [
+        (limits.memory, "WARNING: No memory limit support"),
+        (limits.swap, "WARNING: No swap limit support"),
+        (limits.cpu_shares, "WARNING: No cpu shares support"),
+        (limits.cpu_quota, "WARNING: No cpu cfs quota support"),
+        (limits.cpuset, "WARNING: No cpuset support"),
+        (limits.pids, "WARNING: No pids limit support"),
+        (limits.blkio, "WARNING: No blkio throttle support"),
+    ]
+    .into_iter()
+    .filter(|(there, _)| !there)
+    .map(|(_, warning)| warning.to_owned())
+    .collect()
 }

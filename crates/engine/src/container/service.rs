@@ -1,137 +1,248 @@
 //! Every verb on containers, for every door.
 //!
 //! A `reference` is an id, the unique beginning of one, or a name with or without its slash.
-use std::future::Future;
+use std::{future::Future, sync::Arc};
+
+use corten_store::layout::Layout;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     container::{
-        attach::Attachment,
-        logs::LogStream,
+        attach::{self, Attachment},
+        create::{self, Base},
+        handle::{Command, Handle},
+        list::{self, ImageNames},
+        logs::{self, LogStream},
+        prune, remove,
+        state::State,
         stats::StatsSample,
+        stop, supervised, supervisor,
+        table::Table,
+        top,
         view::{
             AttachOptions, ContainerView, CreateOptions, Created, Filters, ListOptions, LogsOptions, Pruned,
             RemoveOptions, Top, WaitCondition, WaitResult,
         },
+        wait,
     },
+    context::{Context, blocking},
     error::{Error, Result},
-    events::EventBus,
+    image::service::ImageService,
+    names, signal,
+    task::launch::causes,
 };
 
 pub struct ContainerService {
-    events: EventBus,
+    context: Arc<Context>,
+    table: Arc<Table>,
+    images: Arc<ImageService>,
+    /// Cancelled when the engine closes: supervisors let go of their containers.
+    closing: CancellationToken,
 }
 
 impl ContainerService {
-    pub(crate) fn new(events: EventBus) -> ContainerService {
-        ContainerService { events }
+    pub(crate) fn new(
+        context: Arc<Context>,
+        table: Arc<Table>,
+        images: Arc<ImageService>,
+        closing: CancellationToken,
+    ) -> ContainerService {
+        ContainerService {
+            context,
+            table,
+            images,
+            closing,
+        }
     }
 
     /// Makes a container that can be started.
     pub async fn create(&self, options: CreateOptions) -> Result<Created> {
-        let _ = (&self.events, options);
-        Err(Error::not_implemented("create"))
+        create::check(&options, &self.context.host)?;
+        let base = Base::of(&self.images.inspect(&options.config.image)?)?;
+        self.create_on(base, options).await
+    }
+
+    /// The same on a base that need not be an image.
+    pub async fn create_on(&self, base: Base, options: CreateOptions) -> Result<Created> {
+        let (record, warnings) = create::create(&self.context, &self.table, base, options).await?;
+        let record = Arc::new(record);
+        supervisor::supervise(
+            Arc::clone(&self.context),
+            Arc::clone(&self.table),
+            Arc::clone(&record),
+            State::default(),
+            None,
+            self.closing.clone(),
+        );
+        supervised::tell(&self.context, &record, "create", &[]);
+        Ok(Created {
+            id: record.id.clone(),
+            warnings,
+        })
     }
 
     /// Starts it. Fails with kind `NotModified` when it runs already.
     pub async fn start(&self, reference: &str) -> Result<()> {
-        let _ = (&self.events, reference);
-        Err(Error::not_implemented("start"))
+        self.table.find(reference)?.ask(|reply| Command::Start { reply }).await
     }
 
     /// Stop signal, then SIGKILL after the timeout. Fails with kind `NotModified` when it does not run.
     pub async fn stop(&self, reference: &str, signal: Option<String>, timeout_seconds: Option<i64>) -> Result<()> {
-        let _ = (&self.events, reference, signal, timeout_seconds);
-        Err(Error::not_implemented("stop"))
+        stop::stop(&self.table.find(reference)?, signal.as_deref(), timeout_seconds).await
     }
 
     /// Stops it where it runs, and starts it.
     pub async fn restart(&self, reference: &str, signal: Option<String>, timeout_seconds: Option<i64>) -> Result<()> {
-        let _ = (&self.events, reference, signal, timeout_seconds);
-        Err(Error::not_implemented("restart"))
+        stop::restart(&self.table.find(reference)?, signal.as_deref(), timeout_seconds).await
     }
 
     /// Sends a signal (SIGKILL when absent) to its first process.
     pub async fn kill(&self, reference: &str, signal: Option<String>) -> Result<()> {
-        let _ = (&self.events, reference, signal);
-        Err(Error::not_implemented("kill"))
+        let name = signal.filter(|name| !name.is_empty());
+        let number = name.as_deref().map_or(Ok(signal::KILL), signal::parse)?;
+        self.table
+            .find(reference)?
+            .ask(|reply| Command::Signal { number, reply })
+            .await
     }
 
     /// Freezes its processes.
     pub async fn pause(&self, reference: &str) -> Result<()> {
-        let _ = (&self.events, reference);
-        Err(Error::not_implemented("pause"))
+        self.table.find(reference)?.ask(|reply| Command::Pause { reply }).await
     }
 
     /// Lets them go on.
     pub async fn unpause(&self, reference: &str) -> Result<()> {
-        let _ = (&self.events, reference);
-        Err(Error::not_implemented("unpause"))
+        self.table
+            .find(reference)?
+            .ask(|reply| Command::Unpause { reply })
+            .await
     }
 
     /// Gives it another name.
     pub async fn rename(&self, reference: &str, new_name: &str) -> Result<()> {
-        let _ = (&self.events, reference, new_name);
-        Err(Error::not_implemented("rename"))
+        if reference.is_empty() || new_name.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let handle = self.table.find(reference)?;
+        let name = new_name.strip_prefix('/').unwrap_or(new_name).to_owned();
+        names::check("container", &name)?;
+        handle.ask(|reply| Command::Rename { name, reply }).await
     }
 
     /// Sets the size of its terminal.
     pub async fn resize(&self, reference: &str, rows: u16, columns: u16) -> Result<()> {
-        let _ = (&self.events, reference, rows, columns);
-        Err(Error::not_implemented("resize"))
+        self.table
+            .find(reference)?
+            .ask(|reply| Command::Resize { rows, columns, reply })
+            .await
     }
 
     /// Removes it, its writable layer, its log, and on request its anonymous volumes.
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
-        let _ = (&self.events, reference, options);
-        Err(Error::not_implemented("remove"))
+        remove::remove(&self.table.find(reference)?, options).await
     }
 
     /// Removes all that do not run.
     pub async fn prune(&self, filters: &Filters) -> Result<Pruned> {
-        let _ = (&self.events, filters);
-        Err(Error::not_implemented("prune"))
-    }
-
-    /// As `inspect`, with the sizes measured.
-    pub async fn inspect_with_size(&self, reference: &str) -> Result<ContainerView> {
-        let _ = (&self.events, reference);
-        Err(Error::not_implemented("inspect_with_size"))
-    }
-
-    /// Newest first.
-    pub async fn list(&self, options: ListOptions) -> Result<Vec<ContainerView>> {
-        let _ = (&self.events, options);
-        Err(Error::not_implemented("list"))
-    }
-
-    /// Its processes, in ps(1)'s columns.
-    pub async fn top(&self, reference: &str, ps_args: &str) -> Result<Top> {
-        let _ = (&self.events, reference, ps_args);
-        Err(Error::not_implemented("top"))
-    }
-
-    /// One sample of what it uses.
-    pub async fn stats(&self, reference: &str) -> Result<StatsSample> {
-        let _ = (&self.events, reference);
-        Err(Error::not_implemented("stats"))
-    }
-
-    /// What it printed.
-    pub async fn logs(&self, reference: &str, options: LogsOptions) -> Result<LogStream> {
-        let _ = (&self.events, reference, options);
-        Err(Error::not_implemented("logs"))
-    }
-
-    /// A place at its streams; on a container that does not run yet it waits for the start.
-    pub async fn attach(&self, reference: &str, options: AttachOptions) -> Result<Attachment> {
-        let _ = (&self.events, reference, options);
-        Err(Error::not_implemented("attach"))
+        let pruned = prune::prune(&self.context, &self.table, filters).await?;
+        let reclaimed = pruned.space_reclaimed.to_string();
+        self.context
+            .events
+            .publish("container", "prune", "", [("reclaimed".to_owned(), reclaimed)].into());
+        Ok(pruned)
     }
 
     /// From memory.
     pub fn inspect(&self, reference: &str) -> Result<ContainerView> {
-        let _ = reference;
-        Err(Error::not_implemented("inspect"))
+        let handle = self.table.find(reference)?;
+        Ok(list::view(
+            &self.context,
+            &mut ImageNames::new(&self.images),
+            handle.snapshot(),
+        ))
+    }
+
+    /// As `inspect`, with the sizes measured.
+    pub async fn inspect_with_size(&self, reference: &str) -> Result<ContainerView> {
+        let view = self.inspect(reference)?;
+        self.measure(view).await
+    }
+
+    /// Newest first.
+    pub async fn list(&self, options: ListOptions) -> Result<Vec<ContainerView>> {
+        let views = list::list(&self.context, &self.table, &self.images, &options)?;
+        if !options.size {
+            return Ok(views);
+        }
+        let mut measured = Vec::with_capacity(views.len());
+        for view in views {
+            measured.push(self.measure(view).await?);
+        }
+        Ok(measured)
+    }
+
+    async fn measure(&self, mut view: ContainerView) -> Result<ContainerView> {
+        let (context, id) = (Arc::clone(&self.context), view.record.id.clone());
+        let size = blocking(move || {
+            context
+                .store
+                .active_size(&id)
+                .map_err(|error| Error::system("cannot measure a container").because(error))
+        });
+        let size = size.await?;
+        let image = self.images.inspect(&view.record.image_id).map_or(0, |image| image.size);
+        view.size_rw = Some(size);
+        view.size_root_fs = Some(size + image);
+        Ok(view)
+    }
+
+    /// Its processes, in ps(1)'s columns.
+    pub async fn top(&self, reference: &str, ps_args: &str) -> Result<Top> {
+        let handle = self.running(reference)?;
+        let pids = handle.ask(|reply| Command::Cgroup { reply }).await?;
+        let ps_args = ps_args.to_owned();
+        let found = blocking(move || {
+            let pids = pids.pids().map_err(|error| Error::system(causes(&error)))?;
+            top::top(&pids, &ps_args)
+        });
+        let top = found.await?;
+        let _ = handle
+            .ask(|reply| Command::Tell {
+                action: "top".to_owned(),
+                reply,
+            })
+            .await;
+        Ok(top)
+    }
+
+    /// One sample of what it uses; zeroes when it does not run.
+    pub async fn stats(&self, reference: &str) -> Result<StatsSample> {
+        let handle = self.table.find(reference)?;
+        let snapshot = handle.snapshot();
+        let mut sample = StatsSample {
+            id: snapshot.record.id.clone(),
+            name: snapshot.record.name.clone(),
+            ..StatsSample::default()
+        };
+        if !snapshot.state.phase.is_running() {
+            return Ok(sample);
+        }
+        let Ok(cgroup) = handle.ask(|reply| Command::Cgroup { reply }).await else {
+            return Ok(sample);
+        };
+        let host = (
+            u32::try_from(self.context.host.cpus).unwrap_or(1),
+            self.context.host.memory,
+        );
+        blocking(move || {
+            // It may have ended meanwhile: then there is nothing to count any more.
+            if let Ok(stats) = cgroup.stats() {
+                sample.fill(stats, host);
+            }
+            Ok(sample)
+        })
+        .await
     }
 
     /// Waits for an end of the container. It is registered when this returns; the answer is the future inside.
@@ -139,8 +250,42 @@ impl ContainerService {
         &self,
         reference: &str,
         condition: WaitCondition,
-    ) -> Result<impl Future<Output = WaitResult> + Send + 'static> {
-        let _ = (reference, condition);
-        Err::<std::future::Ready<WaitResult>, _>(Error::not_implemented("wait"))
+    ) -> Result<impl Future<Output = WaitResult> + Send + 'static + use<>> {
+        Ok(wait::wait(self.table.find(reference)?, condition))
+    }
+
+    /// What it printed.
+    pub async fn logs(&self, reference: &str, options: LogsOptions) -> Result<LogStream> {
+        let handle = self.table.find(reference)?;
+        let directory = self.layout().container(&handle.id).join("log");
+        logs::logs(handle, directory, options).await
+    }
+
+    /// A place at its streams; on a container that does not run yet it waits for the start.
+    pub async fn attach(&self, reference: &str, options: AttachOptions) -> Result<Attachment> {
+        let handle = self.table.find(reference)?;
+        let past = if options.logs {
+            let wanted = LogsOptions {
+                stdout: options.stdout,
+                stderr: options.stderr,
+                ..LogsOptions::default()
+            };
+            Some(self.logs(reference, wanted).await?)
+        } else {
+            None
+        };
+        attach::attach(handle, options, past).await
+    }
+
+    fn running(&self, reference: &str) -> Result<Handle> {
+        let handle = self.table.find(reference)?;
+        if handle.snapshot().state.phase.is_running() {
+            return Ok(handle);
+        }
+        Err(Error::conflict(format!("container {} is not running", handle.id)))
+    }
+
+    fn layout(&self) -> &Layout {
+        self.context.store.layout()
     }
 }

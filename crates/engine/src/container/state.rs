@@ -68,3 +68,22 @@ impl Default for State {
         }
     }
 }
+
+impl State {
+    /// The one way from state to state. What is not allowed here cannot happen: verbs check before they act.
+    pub fn go(&mut self, next: Phase) {
+        use Phase::{Created, Dead, Exited, Paused, Removing, Running, Starting};
+        let allowed = match self.phase {
+            Created => matches!(next, Starting | Removing | Exited),
+            // A failed start goes back to where it came from.
+            Starting => matches!(next, Running | Created | Exited),
+            Running => matches!(next, Paused | Exited),
+            Paused => matches!(next, Running | Exited),
+            Exited => matches!(next, Starting | Removing),
+            Removing => matches!(next, Dead | Created | Exited),
+            Dead => matches!(next, Removing),
+        };
+        debug_assert!(allowed, "no way from {:?} to {next:?}", self.phase);
+        self.phase = next;
+    }
+}

@@ -1,4 +1,7 @@
 //! `stats`: one sample of what a container uses.
+use std::{collections::BTreeMap, fs};
+
+use corten_runtime::cgroup::stats::{CpuStats, IoEntry, IoStats, MemoryStats, Stats};
 use jiff::Timestamp;
 
 /// All zeroes for a container that does not run.
@@ -56,4 +59,87 @@ pub struct IoSample {
     pub write_bytes: u64,
     pub read_operations: u64,
     pub write_operations: u64,
+}
+
+impl StatsSample {
+    /// Puts in what the container's cgroup counted.
+    pub fn fill(&mut self, stats: Stats, host: (u32, u64)) {
+        let (online_cpus, host_memory) = host;
+        self.read = Some(Timestamp::now());
+        self.cpu = CpuSample {
+            host_total: host_nanoseconds(),
+            online_cpus,
+            ..stats.cpu.map(CpuSample::from).unwrap_or_default()
+        };
+        self.memory = stats
+            .memory
+            .map(|memory| memory_sample(memory, host_memory))
+            .unwrap_or_default();
+        let pids = stats.pids.unwrap_or_default();
+        (self.pids, self.pids_limit) = (pids.current, pids.limit.unwrap_or_default());
+        self.io = stats.io.map(io_samples).unwrap_or_default();
+    }
+}
+
+impl From<CpuStats> for CpuSample {
+    fn from(stats: CpuStats) -> CpuSample {
+        CpuSample {
+            total: stats.total_nanoseconds,
+            user: stats.user_nanoseconds,
+            system: stats.system_nanoseconds,
+            per_cpu: stats.per_cpu_nanoseconds,
+            host_total: 0,
+            online_cpus: 0,
+            throttled_periods: stats.throttled_periods,
+            periods: stats.periods,
+            throttled_nanoseconds: stats.throttled_nanoseconds,
+        }
+    }
+}
+
+fn memory_sample(stats: MemoryStats, host_memory: u64) -> MemorySample {
+    MemorySample {
+        usage: stats.usage_bytes,
+        max_usage: stats.peak_bytes,
+        limit: stats.limit_bytes.map_or(host_memory, |limit| limit.min(host_memory)),
+        failures: stats.fail_count,
+        counters: stats.stat.into_iter().collect(),
+    }
+}
+
+/// One row for each device, whatever the kernel's names for its counters.
+fn io_samples(stats: IoStats) -> Vec<IoSample> {
+    let mut devices: BTreeMap<(u64, u64), IoSample> = BTreeMap::new();
+    let mut add = |entries: Vec<IoEntry>, counters: fn(&mut IoSample) -> (&mut u64, &mut u64)| {
+        for entry in entries {
+            let device = devices.entry((entry.major, entry.minor)).or_default();
+            (device.major, device.minor) = (entry.major, entry.minor);
+            let (read, write) = counters(device);
+            match entry.operation.as_str() {
+                "Read" | "read" => *read += entry.value,
+                "Write" | "write" => *write += entry.value,
+                _ => {}
+            }
+        }
+    };
+    add(stats.service_bytes, |device| {
+        (&mut device.read_bytes, &mut device.write_bytes)
+    });
+    add(stats.serviced, |device| {
+        (&mut device.read_operations, &mut device.write_operations)
+    });
+    devices.into_values().collect()
+}
+
+/// What the processors of the host have worked so far: user to steal, as Docker sums them.
+fn host_nanoseconds() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: u64 = line
+        .split_whitespace()
+        .skip(1)
+        .take(7)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
 }

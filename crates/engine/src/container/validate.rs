@@ -125,7 +125,7 @@ fn filled<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
-fn check_config(config: &ContainerConfig) -> Result<()> {
+pub fn check_config(config: &ContainerConfig) -> Result<()> {
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
         return Err(Error::invalid(format!(
             "the working directory '{}' is invalid, it needs to be an absolute path",
@@ -361,7 +361,7 @@ fn numbers(list: &str) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::Limits;
+    use crate::host::Limits;
 
     fn host() -> Host {
         Host {

@@ -9,7 +9,7 @@ pub struct SecurityOptions {
     pub writable_cgroups: bool,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Seccomp {
     /// Docker's default profile.
     #[default]

@@ -34,6 +34,16 @@ const MASKED: [&str; 13] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Docker's `MaskedPaths` of a container that is not privileged.
+pub fn masked_paths() -> Vec<String> {
+    MASKED.map(str::to_owned).to_vec()
+}
+
+/// Docker's `ReadonlyPaths` of such a container.
+pub fn readonly_paths() -> Vec<String> {
+    READ_ONLY.map(str::to_owned).to_vec()
+}
+
 /// What a specification depends on besides the record.
 pub struct Surroundings<'a> {
     pub files: &'a EtcFiles,

@@ -1,0 +1,279 @@
+//! `create`: a request becomes a container that can be started. What fails half way leaves nothing.
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+
+use corten_api::types::container::{ContainerConfig, HostConfig};
+use jiff::Timestamp;
+
+use crate::{
+    container::{
+        binds::{self, Asked},
+        etc, log_config, merge,
+        record::{MountPoint, Record},
+        state::State,
+        supervised,
+        table::Table,
+        validate,
+        view::CreateOptions,
+    },
+    context::{Context, blocking},
+    error::{Error, Result},
+    host::Host,
+    image::view::ImageView,
+    names,
+    task::{mounts::DEFAULT_SHM_BYTES, spec},
+    volume::copy_up,
+};
+
+/// What a container stands on: an image, or what a test puts in its place.
+#[derive(Debug, Clone, Default)]
+pub struct Base {
+    pub image_id: String,
+    /// diffIDs, lowest first.
+    pub layers: Vec<String>,
+    pub defaults: ContainerConfig,
+    /// Go's names; empty when unknown.
+    pub operating_system: String,
+    pub architecture: String,
+}
+
+impl Base {
+    pub fn of(image: &ImageView) -> Result<Base> {
+        Ok(Base {
+            image_id: image.id.clone(),
+            layers: image.layers.clone(),
+            defaults: merge::defaults(&image.raw)?,
+            operating_system: image.configuration.os().to_string(),
+            architecture: image.configuration.architecture().to_string(),
+        })
+    }
+}
+
+/// What can be said without knowing the image: a client that hears "No such image" goes and fetches it first.
+pub fn check(options: &CreateOptions, host: &Host) -> Result<()> {
+    validate::check(&mut options.clone(), host).map(drop)
+}
+
+/// Makes everything but the supervisor. The name is taken in the table when this succeeds.
+pub async fn create(
+    context: &Arc<Context>,
+    table: &Arc<Table>,
+    base: Base,
+    mut options: CreateOptions,
+) -> Result<(Record, Vec<String>)> {
+    let mut warnings = validate::check(&mut options, &context.host)?;
+    warnings.extend(check_platform(context, &base, &options)?);
+    merge::merge(&mut options.config, base.defaults.clone());
+    validate::check_config(&options.config)?;
+    complete(context, &mut options)?;
+
+    let asked = binds::parse(&options.config, &options.host_config)?;
+    let id = names::random_id();
+    let record = Record {
+        name: String::new(),
+        created: Timestamp::now(),
+        image_id: base.image_id,
+        platform: "linux".to_owned(),
+        config: with_host_name(options.config, &options.host_config, &id)?,
+        annotations: options.host_config.annotations.clone().unwrap_or_default(),
+        host_config: options.host_config,
+        networking: options.networking,
+        mounts: Vec::new(),
+        layers: base.layers,
+        id,
+    };
+    if record.argv().is_empty() {
+        return Err(Error::invalid("No command specified"));
+    }
+    etc::check(&record)?;
+
+    let name = take_name(table, options.name, &record.id)?;
+    let record = Record {
+        name: name.clone(),
+        ..record
+    };
+    let (made, id) = (Arc::clone(context), record.id.clone());
+    match blocking(move || make(&made, record, asked)).await {
+        Ok(record) => Ok((record, warnings)),
+        Err(error) => {
+            table.release(&name, &id);
+            Err(error)
+        }
+    }
+}
+
+/// Everything on disk, the record last: until it is there, nothing of this counts.
+fn make(context: &Context, mut record: Record, asked: Vec<Asked>) -> Result<Record> {
+    let made =
+        make_parts(context, &mut record, asked).and_then(|()| supervised::save(context, &record, &State::default()));
+    match made {
+        Ok(()) => Ok(record),
+        Err(error) => {
+            let store = &context.store;
+            let _ = store.remove_active(&record.id);
+            let _ = store.discard(&store.layout().container(&record.id));
+            for mount in record.mounts.iter().filter(|mount| mount.anonymous) {
+                let _ = mount.name.as_ref().map(|name| context.volumes.remove(name));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>) -> Result<()> {
+    let layout = context.store.layout();
+    let directory = layout.container(&record.id);
+    make_directory(&directory)?;
+    make_directory(&directory.join("log"))?;
+    etc::write(record, &etc::files(&directory))?;
+    context
+        .store
+        .prepare_active(&record.id, &record.layers)
+        .map_err(|error| Error::system("cannot make the container's writable layer").because(error))?;
+    for asked in asked {
+        let point = resolve(context, &record.layers, asked)?;
+        record.mounts.push(point);
+    }
+    Ok(())
+}
+
+/// Makes the source of a mount be there.
+fn resolve(context: &Context, layers: &[String], asked: Asked) -> Result<MountPoint> {
+    let mut point = asked.point;
+    match point.kind.as_str() {
+        "bind" => check_source(&point.source, asked.create_source)?,
+        "volume" => {
+            let (volume, new) = context.volumes.get_or_create(point.name.as_deref())?;
+            point.source = context.volumes.path(&volume.name);
+            if asked.copy_up && (new || is_empty(Path::new(&point.source))) {
+                let copied = copy_up::copy_up(&context.store, layers, &point.destination, Path::new(&point.source));
+                if let Err(error) = copied {
+                    if point.anonymous {
+                        let _ = context.volumes.remove(&volume.name);
+                    }
+                    return Err(error);
+                }
+            }
+            point.name = Some(volume.name);
+        }
+        _ => {}
+    }
+    Ok(point)
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn check_source(source: &str, create: bool) -> Result<()> {
+    match fs::metadata(source) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
+            fs::create_dir_all(source).map_err(|error| {
+                Error::invalid(format!("error while creating mount source path '{source}'")).because(error)
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+        ))),
+        Err(error) => Err(Error::invalid(format!("invalid mount config for type \"bind\": {source}")).because(error)),
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .mode(0o710)
+        .create(path)
+        .map_err(|error| Error::system(format!("cannot create {}", path.display())).because(error))
+}
+
+/// The name asked for, or a generated one that is free.
+fn take_name(table: &Table, asked: Option<String>, id: &str) -> Result<String> {
+    if let Some(name) = asked {
+        table.reserve(&name, id)?;
+        return Ok(name);
+    }
+    for attempt in 0.. {
+        let name = names::generate(attempt);
+        if table.reserve(&name, id).is_ok() {
+            return Ok(name);
+        }
+    }
+    unreachable!("the attempts do not end")
+}
+
+/// An image for another machine is refused when a platform was asked for, and warned about when not.
+fn check_platform(context: &Context, base: &Base, options: &CreateOptions) -> Result<Option<String>> {
+    if base.architecture.is_empty() {
+        return Ok(None);
+    }
+    let image = format!("{}/{}", base.operating_system, base.architecture);
+    let host = format!("linux/{}", context.host.architecture);
+    match options.platform.as_deref().filter(|platform| !platform.is_empty()) {
+        // A variant (`linux/arm64/v8`) is more than our images say.
+        Some(asked) if !format!("{asked}/").starts_with(&format!("{image}/")) && asked != base.architecture => {
+            Err(Error::not_found(format!(
+                "image with reference {} was found but its platform ({image}) does not match the specified platform \
+                 ({asked})",
+                options.config.image
+            )))
+        }
+        Some(_) => Ok(None),
+        None if image != host => Ok(Some(format!(
+            "The requested image's platform ({image}) does not match the detected host platform ({host}) and no \
+             specific platform was requested"
+        ))),
+        None => Ok(None),
+    }
+}
+
+/// What Docker fills in, so that `inspect` tells the same.
+fn complete(context: &Context, options: &mut CreateOptions) -> Result<()> {
+    let host = &mut options.host_config;
+    log_config::check(
+        &mut host.log_config,
+        &context.config.log_driver,
+        &context.config.log_options,
+    )?;
+    if host.shm_size == 0 {
+        host.shm_size = match context.config.default_shm_size {
+            0 => DEFAULT_SHM_BYTES,
+            bytes => bytes,
+        };
+    }
+    let default = |mode: &mut String, word: &str| {
+        if mode.is_empty() {
+            *mode = word.to_owned();
+        }
+    };
+    default(&mut host.ipc_mode, "private");
+    default(
+        &mut host.cgroupns_mode,
+        if context.host.cgroup_v2 { "private" } else { "host" },
+    );
+    default(&mut host.restart_policy.name, "no");
+    for mode in [&mut host.pid_mode, &mut host.uts_mode] {
+        if mode == "private" {
+            mode.clear();
+        }
+    }
+    if !host.privileged {
+        host.masked_paths.get_or_insert_with(spec::masked_paths);
+        host.readonly_paths.get_or_insert_with(spec::readonly_paths);
+    }
+    Ok(())
+}
+
+fn with_host_name(mut config: ContainerConfig, host: &HostConfig, id: &str) -> Result<ContainerConfig> {
+    let shared = host.uts_mode == "host";
+    if shared && !config.hostname.is_empty() {
+        return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+    }
+    if config.hostname.is_empty() {
+        config.hostname = if shared || host.network_mode == "host" {
+            etc::host_name().map_err(|error| Error::system("cannot read the host's name").because(error))?
+        } else {
+            names::short(id).to_owned()
+        };
+    }
+    Ok(config)
+}

@@ -1,0 +1,123 @@
+//! A container from outside: what it is at the moment, and a way to ask its supervisor for something.
+//!
+//! Everyone reads; only the supervisor changes. A handle outlives its container: what was removed says so.
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use corten_runtime::cgroup::manager::Cgroup;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    container::{record::Record, state::State},
+    error::{Error, Result},
+};
+
+/// A container at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub record: Arc<Record>,
+    pub state: State,
+    /// How often it has ended since the daemon runs: tells one end from the next.
+    pub exits: u64,
+    /// It is gone, with all that belonged to it.
+    pub removed: bool,
+}
+
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What a supervisor can be asked for. Each is answered soon: what takes long (a stop's patience) is waited for outside.
+#[derive(Debug)]
+pub enum Command {
+    Start {
+        reply: Reply<()>,
+    },
+    /// A signal to the first process.
+    Signal {
+        number: i32,
+        reply: Reply<()>,
+    },
+    /// SIGKILL to every process.
+    KillAll {
+        reply: Reply<()>,
+    },
+    Pause {
+        reply: Reply<()>,
+    },
+    Unpause {
+        reply: Reply<()>,
+    },
+    Resize {
+        rows: u16,
+        columns: u16,
+        reply: Reply<()>,
+    },
+    Attach {
+        attacher: Attacher,
+        reply: Reply<()>,
+    },
+    Rename {
+        name: String,
+        reply: Reply<()>,
+    },
+    /// A user wants it stopped, and later maybe started: restart policies respect that.
+    MarkStopped {
+        reply: Reply<()>,
+    },
+    /// Tells an event about it, in its place among the others.
+    Tell {
+        action: String,
+        reply: Reply<()>,
+    },
+    /// Its control group, while it runs.
+    Cgroup {
+        reply: Reply<Arc<Cgroup>>,
+    },
+    /// Only at rest.
+    Remove {
+        volumes: bool,
+        reply: Reply<()>,
+    },
+}
+
+/// One who reads a container's output or writes its input.
+#[derive(Debug)]
+pub struct Attacher {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// The shim's end of a stream socket pair.
+    pub socket: OwnedFd,
+}
+
+/// Clones speak to the same container.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub id: Arc<str>,
+    pub watch: watch::Receiver<Snapshot>,
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    pub fn snapshot(&self) -> Snapshot {
+        self.watch.borrow().clone()
+    }
+
+    pub fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.watch.borrow().record)
+    }
+
+    /// Sends a command and waits for its answer.
+    pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        // Both failures mean that the supervisor is gone, and so is the container.
+        let gone = || Error::not_found(format!("No such container: {}", self.id));
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits until the container is as `wanted`. A container that is gone answers with its last state.
+    pub async fn wait_until(&self, wanted: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+        let mut watch = self.watch.clone();
+        let found = watch.wait_for(wanted).await.map(|snapshot| snapshot.clone());
+        found.unwrap_or_else(|_| self.snapshot())
+    }
+}

@@ -1,0 +1,117 @@
+//! `rm`: a container goes, with its writable layer, its log, and on request its anonymous volumes.
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::{
+    container::{
+        handle::{Command, Handle, Snapshot},
+        state::Phase,
+        supervised::{KIND, Supervised},
+        view::RemoveOptions,
+    },
+    error::{Error, Kind, Result},
+    task::launch,
+};
+
+/// How long processes that were killed may take to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Supervised {
+    /// Everything at once, record first: what a crash leaves after that is litter without a record, which the next
+    /// daemon sweeps up.
+    pub fn remove(&mut self, volumes: bool) -> Result<()> {
+        match self.state.phase {
+            Phase::Created | Phase::Exited | Phase::Dead => {}
+            Phase::Removing => {
+                return Err(Error::conflict(format!(
+                    "removal of container {} is already in progress",
+                    self.record.id
+                )));
+            }
+            phase => {
+                let (status, hint) = match phase {
+                    Phase::Paused => ("paused", "container is paused and must be unpaused first"),
+                    _ => ("running", "stop the container before removing or force remove"),
+                };
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"/{}\": container is {status}: {hint}",
+                    self.record.name
+                )));
+            }
+        }
+        let id = self.record.id.clone();
+        let store = &self.context.store;
+        store
+            .delete_record(KIND, &id)
+            .map_err(|error| Error::system(format!("cannot remove container {}", self.record.name)).because(error))?;
+        self.waiting.clear();
+        for removed in [store.remove_active(&id), store.discard(&store.layout().container(&id))] {
+            if let Err(error) = removed {
+                tracing::error!(container = %id, %error, "files of a removed container remain");
+            }
+        }
+        launch::discard(&store.layout().task(&id));
+        if volumes {
+            self.remove_volumes();
+        }
+        self.table.remove(&id);
+        self.removed = true;
+        self.tell("destroy", &[]);
+        self.show();
+        Ok(())
+    }
+
+    /// Those that were made for this container and that no other uses (`--volumes-from` shares them).
+    fn remove_volumes(&self) {
+        let own = self
+            .record
+            .mounts
+            .iter()
+            .filter(|mount| mount.anonymous)
+            .filter_map(|mount| mount.name.as_ref());
+        for name in own {
+            let shared = self.table.handles().iter().any(|other| {
+                let record = other.record();
+                record.id != self.record.id && record.mounts.iter().any(|mount| mount.name.as_ref() == Some(name))
+            });
+            if shared {
+                continue;
+            }
+            if let Err(error) = self.context.volumes.remove(name) {
+                tracing::warn!(volume = %name, %error, "cannot remove a volume");
+            }
+        }
+    }
+}
+
+/// Kills it first where that is asked for.
+pub async fn remove(handle: &Handle, options: RemoveOptions) -> Result<()> {
+    let running = handle.snapshot().state.phase.is_running();
+    if options.force && running {
+        match handle.ask(|reply| Command::KillAll { reply }).await {
+            // The latter: it is ending by itself.
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        let rests = |snapshot: &Snapshot| snapshot.removed || !snapshot.state.phase.is_running();
+        if timeout(PATIENCE, handle.wait_until(rests)).await.is_err() {
+            return Err(Error::system(format!(
+                "cannot remove container {}: its processes were killed but do not end (waiting for a disk or network?)",
+                handle.id
+            )));
+        }
+    }
+    match handle
+        .ask(|reply| Command::Remove {
+            volumes: options.volumes,
+            reply,
+        })
+        .await
+    {
+        // `--rm` was faster, and that is what was wanted.
+        Err(error) if error.kind() == Kind::NotFound && options.force && running => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,259 @@
+//! What a new daemon finds: records, shims that went on, and what a crash left half-done.
+//!
+//! The record says what was; the shim, or the exit record that it left, says what is. Whatever has no record is
+//! litter. Every case ends in a state that a live daemon could have produced.
+use std::{fs, io, path::Path, sync::Arc};
+
+use corten_runtime::{
+    cgroup::manager::Cgroup,
+    shim::{
+        connection,
+        protocol::{Exit, Reply, TaskState, ToShim},
+    },
+    state,
+};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    container::{
+        record::Record,
+        state::{Phase, State},
+        supervised::{self, Document, KIND, timestamp},
+        supervisor,
+        table::Table,
+    },
+    context::Context,
+    error::{Error, Result},
+    task::{
+        launch::{self, Task},
+        shim::Line,
+    },
+};
+
+/// What a container's task directory came to.
+enum Found {
+    /// It runs, and answers.
+    Task(Box<Task>),
+    /// It ended while nobody listened.
+    Ended(Exit),
+    /// There was a task; its shim is gone.
+    Lost,
+    /// There is none.
+    Nothing,
+}
+
+/// Fills the table. Called once, before any door opens.
+pub async fn restore(context: &Arc<Context>, table: &Arc<Table>, closing: &CancellationToken) -> Result<()> {
+    let documents = context
+        .store
+        .records(KIND)
+        .map_err(|error| Error::system("cannot read the containers' records").because(error))?;
+    let mut known = Vec::with_capacity(documents.len());
+    for (id, text) in documents {
+        match serde_json::from_str::<Document>(&text) {
+            Ok(document) => known.push(document),
+            // Kept on disk, so that a version that can read it finds it again.
+            Err(error) => {
+                tracing::error!(container = %id, %error, "cannot read a container's record: it is left alone")
+            }
+        }
+    }
+    for Document { record, state } in known {
+        table.reserve(&record.name, &record.id)?;
+        restore_one(context, table, closing, record, state).await;
+    }
+    sweep(context, table);
+    Ok(())
+}
+
+async fn restore_one(
+    context: &Arc<Context>,
+    table: &Arc<Table>,
+    closing: &CancellationToken,
+    record: Record,
+    mut state: State,
+) {
+    let directory = context.store.layout().task(&record.id);
+    let before = state.clone();
+    let mut task = None;
+    match find(&directory).await {
+        Found::Task(found) => {
+            state.phase = if before.phase == Phase::Paused {
+                Phase::Paused
+            } else {
+                Phase::Running
+            };
+            state.pid = found.state.pid;
+            // A start that nobody wrote down any more.
+            state.started_at = before
+                .started_at
+                .filter(|_| before.phase.is_running())
+                .or_else(|| started_at(&directory));
+            task = Some(*found);
+        }
+        Found::Ended(exit) => end(
+            &mut state,
+            exit.code,
+            exit.reason,
+            exit.out_of_memory,
+            timestamp(exit.at_nanoseconds),
+        ),
+        Found::Lost if before.phase.is_running() => {
+            let reason = "the container's shim died while no daemon watched; the container was killed".to_owned();
+            end(&mut state, 137, Some(reason), false, Timestamp::now());
+        }
+        // The host went down under it.
+        Found::Nothing if before.phase.is_running() => end(&mut state, 255, None, false, Timestamp::now()),
+        // A start that did not come far is undone.
+        Found::Lost | Found::Nothing => {
+            if !matches!(state.phase, Phase::Created | Phase::Exited) {
+                state.phase = if state.started_at.is_some() {
+                    Phase::Exited
+                } else {
+                    Phase::Created
+                };
+            }
+            state.pid = 0;
+        }
+    }
+    if state != before
+        && let Err(error) = supervised::save(context, &record, &state)
+    {
+        // The task's directory stays: the next daemon reads it again.
+        tracing::error!(container = %record.id, %error, "cannot save what became of a container");
+    } else if task.is_none() {
+        launch::discard(&directory);
+    }
+    let leftover = record.host_config.auto_remove && task.is_none() && state.phase == Phase::Exited;
+    let ended_meanwhile = before.phase.is_running() && task.is_none();
+    let record = Arc::new(record);
+    if ended_meanwhile {
+        supervised::tell(context, &record, "die", &[("exitCode", state.exit_code.to_string())]);
+    }
+    let (context, table) = (Arc::clone(context), Arc::clone(table));
+    let handle = supervisor::supervise(context, table, Arc::clone(&record), state, task, closing.clone());
+    if leftover {
+        let options = crate::container::view::RemoveOptions {
+            force: false,
+            volumes: true,
+        };
+        if let Err(error) = crate::container::remove::remove(&handle, options).await {
+            tracing::error!(container = %record.id, %error, "cannot remove a container that was to go at its end");
+        }
+    }
+}
+
+fn end(state: &mut State, code: i32, reason: Option<String>, out_of_memory: bool, at: Timestamp) {
+    state.phase = Phase::Exited;
+    state.pid = 0;
+    state.exit_code = code;
+    state.error = reason.unwrap_or_default();
+    state.oom_killed |= out_of_memory;
+    state.finished_at = Some(at);
+}
+
+/// The state file's time: it is written when the process is about to run.
+fn started_at(directory: &Path) -> Option<Timestamp> {
+    let modified = fs::metadata(directory.join(corten_runtime::shim::protocol::files::STATE))
+        .ok()?
+        .modified()
+        .ok()?;
+    Timestamp::try_from(modified).ok()
+}
+
+async fn find(directory: &Path) -> Found {
+    if !directory.exists() {
+        return Found::Nothing;
+    }
+    if let Ok(Some(exit)) = state::read_exit(directory) {
+        return Found::Ended(exit);
+    }
+    match greet(directory).await {
+        Ok(Some(task)) => return Found::Task(Box::new(task)),
+        Ok(None) => {}
+        Err(error) => tracing::info!(directory = %directory.display(), %error, "a task's shim does not answer"),
+    }
+    // It may have finished while we knocked.
+    if let Ok(Some(exit)) = state::read_exit(directory) {
+        return Found::Ended(exit);
+    }
+    let owned = directory.to_owned();
+    let _ = tokio::task::spawn_blocking(move || launch::abandon(&owned)).await;
+    Found::Lost
+}
+
+/// Finds a running task's shim. Absent when its process was never told to run: then it is told to end.
+async fn greet(directory: &Path) -> io::Result<Option<Task>> {
+    let mut line = Line::new(connection::reconnect(directory)?)?;
+    let (reply, mut fds) = line.request(&ToShim::Hello, &[]).await?;
+    let (Reply::Here(state), Some(pidfd)) = (reply, fds.pop()) else {
+        return Err(io::Error::other("the shim's answer makes no sense"));
+    };
+    if !state.started {
+        undo(&mut line, &state).await;
+        return Ok(None);
+    }
+    let cgroup = Cgroup::open(&state.cgroup).map_err(io::Error::other)?;
+    Ok(Some(Task {
+        line,
+        pidfd,
+        state,
+        cgroup: Arc::new(cgroup),
+    }))
+}
+
+/// Kills what was created and never started; waits until its shim has tidied up.
+async fn undo(line: &mut Line, state: &TaskState) {
+    if line.request(&ToShim::KillAll, &[]).await.is_ok() {
+        while let Ok(Some(_)) = line.event().await {}
+    }
+    tracing::info!(pid = state.pid, "undid a start that was not finished");
+}
+
+/// Removes directories that belong to no container.
+fn sweep(context: &Context, table: &Table) {
+    let layout = context.store.layout();
+    let strangers = |parent: &Path| {
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter(|name| names_no_record(context, table, name))
+            .collect::<Vec<_>>()
+    };
+    for id in strangers(&layout.tasks()) {
+        tracing::info!(task = %id, "removing a task without a container");
+        launch::abandon(&layout.task(&id));
+    }
+    for id in strangers(&layout.actives()) {
+        warn_if(context.store.remove_active(&id));
+    }
+    for id in strangers(&layout.containers()) {
+        warn_if(context.store.discard(&layout.container(&id)));
+    }
+    let volumes = context.volumes.all();
+    let entries = fs::read_dir(layout.volumes()).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        if !volumes.iter().any(|volume| name == *volume.name) {
+            warn_if(context.store.discard(&entry.path()));
+        }
+    }
+}
+
+/// A record that could not be read still owns what it owns.
+fn names_no_record(context: &Context, table: &Table, id: &str) -> bool {
+    let unread = || {
+        context
+            .store
+            .records(KIND)
+            .is_ok_and(|records| records.iter().any(|(known, _)| known == id))
+    };
+    table.find(id).is_err() && !unread()
+}
+
+fn warn_if<E: std::error::Error>(removed: std::result::Result<(), E>) {
+    if let Err(error) = removed {
+        tracing::warn!(error = %launch::causes(&error), "cannot remove what a crash left");
+    }
+}

@@ -1,0 +1,174 @@
+//! What a supervisor asks of a running container's shim and cgroup: signals, pause, terminal size, attachers.
+use std::sync::Arc;
+
+use corten_runtime::{
+    cgroup::manager::Cgroup,
+    shim::protocol::{FailureKind, Reply, ToShim},
+};
+
+use crate::{
+    container::{handle::Attacher, state::Phase, supervised::Supervised},
+    context,
+    error::{Error, Result},
+    signal,
+    task::launch,
+};
+
+impl Supervised {
+    pub async fn signal(&mut self, number: i32) -> Result<()> {
+        self.request(&ToShim::Signal { number }, "kill").await?;
+        self.tell("kill", &[("signal", number.to_string())]);
+        // A frozen process takes no signal: what should end it must thaw it.
+        if self.state.phase == Phase::Paused && (number == signal::KILL || number == self.stop_signal()) {
+            self.thaw().await?;
+        }
+        Ok(())
+    }
+
+    pub async fn kill_all(&mut self) -> Result<()> {
+        self.request(&ToShim::KillAll, "kill").await?;
+        self.tell("kill", &[("signal", signal::KILL.to_string())]);
+        if self.state.phase == Phase::Paused {
+            self.thaw().await?;
+        }
+        Ok(())
+    }
+
+    /// What ends this container in good order.
+    pub fn stop_signal(&self) -> i32 {
+        let name = self.record.config.stop_signal.as_deref().unwrap_or_default();
+        signal::parse(name).unwrap_or(signal::TERM)
+    }
+
+    pub async fn pause(&mut self) -> Result<()> {
+        match self.state.phase {
+            Phase::Running => {}
+            Phase::Paused => {
+                return Err(Error::conflict(format!(
+                    "Container {} is already paused",
+                    self.record.id
+                )));
+            }
+            _ => return Err(self.not_running("")),
+        }
+        let cgroup = self.cgroup()?;
+        let frozen = context::blocking(move || cgroup.freeze().map_err(|error| Error::system(launch::causes(&error))));
+        frozen
+            .await
+            .map_err(|error| Error::system(format!("cannot pause container {}", self.record.id)).because(error))?;
+        self.state.go(Phase::Paused);
+        self.save_or_warn();
+        self.tell("pause", &[]);
+        self.show();
+        Ok(())
+    }
+
+    pub async fn unpause(&mut self) -> Result<()> {
+        match self.state.phase {
+            Phase::Paused => self.thaw().await,
+            Phase::Running => Err(Error::conflict(format!("Container {} is not paused", self.record.id))),
+            _ => Err(self.not_running("")),
+        }
+    }
+
+    async fn thaw(&mut self) -> Result<()> {
+        let Some(task) = &self.task else { return Ok(()) };
+        let cgroup = task.cgroup.clone();
+        let thawed = context::blocking(move || cgroup.thaw().map_err(|error| Error::system(launch::causes(&error))));
+        thawed
+            .await
+            .map_err(|error| Error::system(format!("cannot unpause container {}", self.record.id)).because(error))?;
+        self.state.go(Phase::Running);
+        self.save_or_warn();
+        self.tell("unpause", &[]);
+        self.show();
+        Ok(())
+    }
+
+    pub async fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
+        self.request(&ToShim::Resize { rows, columns }, "resize").await?;
+        self.tell(
+            "resize",
+            &[("height", rows.to_string()), ("width", columns.to_string())],
+        );
+        Ok(())
+    }
+
+    /// Now where it runs, else at its next start.
+    pub async fn attach(&mut self, attacher: Attacher) -> Result<()> {
+        match self.state.phase {
+            Phase::Running => {}
+            Phase::Paused => {
+                return Err(Error::conflict(format!(
+                    "container {} is paused, unpause the container before attach",
+                    self.record.id
+                )));
+            }
+            Phase::Removing | Phase::Dead => return Err(Error::conflict("container is marked for removal")),
+            Phase::Created | Phase::Starting | Phase::Exited => {
+                self.waiting.push(attacher);
+                self.tell("attach", &[]);
+                return Ok(());
+            }
+        }
+        let Some(task) = &mut self.task else {
+            return Err(self.not_running("attach"));
+        };
+        launch::attach(&mut task.line, &attacher)
+            .await
+            .map_err(|error| Error::system(format!("cannot attach to container {}", self.record.id)).because(error))?;
+        self.tell("attach", &[]);
+        Ok(())
+    }
+
+    pub fn rename(&mut self, name: String) -> Result<()> {
+        let old = self.record.name.clone();
+        if name == old {
+            return Err(Error::invalid(format!(
+                "Renaming a container with the same name as its current name: {old}"
+            )));
+        }
+        self.table.reserve(&name, &self.record.id)?;
+        let mut record = self.record.as_ref().clone();
+        record.name.clone_from(&name);
+        let before = std::mem::replace(&mut self.record, record.into());
+        if let Err(error) = self.save() {
+            self.record = before;
+            self.table.release(&name, &self.record.id);
+            return Err(error);
+        }
+        self.table.release(&old, &self.record.id);
+        self.tell("rename", &[("oldName", format!("/{old}"))]);
+        self.show();
+        Ok(())
+    }
+
+    pub fn cgroup(&self) -> Result<Arc<Cgroup>> {
+        self.task
+            .as_ref()
+            .map(|task| Arc::clone(&task.cgroup))
+            .ok_or_else(|| self.not_running(""))
+    }
+
+    /// One request to the shim whose answer is only that it is done.
+    async fn request(&mut self, message: &ToShim, verb: &str) -> Result<()> {
+        let Some(task) = &mut self.task else {
+            return Err(self.not_running(verb));
+        };
+        match task.line.request(message, &[]).await {
+            Ok((Reply::Failed(failure), _)) if failure.kind == FailureKind::Gone => Err(self.not_running(verb)),
+            Ok((Reply::Failed(failure), _)) => Err(failure.into()),
+            Ok(_) => Ok(()),
+            // It is ending: the event that says so is on its way.
+            Err(_) => Err(self.not_running(verb)),
+        }
+    }
+
+    fn not_running(&self, verb: &str) -> Error {
+        let id = &self.record.id;
+        Error::conflict(match verb {
+            "kill" => format!("cannot kill container: {id}: container {id} is not running"),
+            _ => format!("container {id} is not running"),
+        })
+    }
+}

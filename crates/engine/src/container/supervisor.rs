@@ -1,0 +1,112 @@
+//! The supervisor: one tokio task for each container, and the only one that changes it.
+//!
+//! It ends when its container is removed, or when the engine closes (then the container goes on by itself).
+use std::sync::Arc;
+
+use corten_runtime::shim::protocol::Event;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    container::{
+        handle::{Command, Handle, Snapshot},
+        record::Record,
+        state::State,
+        supervised::Supervised,
+        table::Table,
+    },
+    context::Context,
+    task::launch::Task,
+};
+
+/// Commands that may wait for their turn.
+const QUEUE: usize = 64;
+
+/// Puts a container into the table and gives it a supervisor.
+pub fn supervise(
+    context: Arc<Context>,
+    table: Arc<Table>,
+    record: Arc<Record>,
+    state: State,
+    task: Option<Task>,
+    closing: CancellationToken,
+) -> Handle {
+    let (commands, queue) = mpsc::channel(QUEUE);
+    let snapshot = Snapshot {
+        record: Arc::clone(&record),
+        state: state.clone(),
+        exits: 0,
+        removed: false,
+    };
+    let (watch, watched) = watch::channel(snapshot);
+    let handle = Handle {
+        id: record.id.as_str().into(),
+        watch: watched,
+        commands,
+    };
+    table.insert(handle.clone());
+    let container = Supervised {
+        context,
+        table,
+        record,
+        state,
+        exits: 0,
+        task,
+        waiting: Vec::new(),
+        removed: false,
+        watch,
+    };
+    tokio::spawn(run(container, queue, closing));
+    handle
+}
+
+async fn run(mut container: Supervised, mut queue: mpsc::Receiver<Command>, closing: CancellationToken) {
+    while !container.removed {
+        tokio::select! {
+            event = next_event(&mut container.task) => container.hear(event).await,
+            command = queue.recv() => match command {
+                Some(command) => obey(&mut container, command).await,
+                None => break,
+            },
+            () = closing.cancelled() => break,
+        }
+    }
+}
+
+/// Never, when nothing runs.
+async fn next_event(task: &mut Option<Task>) -> Option<Event> {
+    match task {
+        None => std::future::pending().await,
+        Some(task) => match task.line.event().await {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::error!(%error, "cannot hear a shim any more");
+                None
+            }
+        },
+    }
+}
+
+async fn obey(container: &mut Supervised, command: Command) {
+    // Who asked may have gone away: then nobody needs the answer.
+    match command {
+        Command::Start { reply } => drop(reply.send(container.start().await)),
+        Command::Signal { number, reply } => drop(reply.send(container.signal(number).await)),
+        Command::KillAll { reply } => drop(reply.send(container.kill_all().await)),
+        Command::Pause { reply } => drop(reply.send(container.pause().await)),
+        Command::Unpause { reply } => drop(reply.send(container.unpause().await)),
+        Command::Resize { rows, columns, reply } => drop(reply.send(container.resize(rows, columns).await)),
+        Command::Attach { attacher, reply } => drop(reply.send(container.attach(attacher).await)),
+        Command::Rename { name, reply } => drop(reply.send(container.rename(name))),
+        Command::Remove { volumes, reply } => drop(reply.send(container.remove(volumes))),
+        Command::Tell { action, reply } => {
+            container.tell(&action, &[]);
+            drop(reply.send(Ok(())));
+        }
+        Command::Cgroup { reply } => drop(reply.send(container.cgroup())),
+        Command::MarkStopped { reply } => {
+            container.state.stopped_by_user = true;
+            drop(reply.send(Ok(())));
+        }
+    }
+}

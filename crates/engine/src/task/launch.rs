@@ -1,0 +1,229 @@
+//! The one way anything starts: a record becomes a plan, a plan a shim, a shim a process.
+//!
+//! Half way through, nothing is left behind: a shim that fails undoes its part, and what is here undoes ours.
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use corten_runtime::{
+    cgroup::manager::Cgroup,
+    process::{
+        plan,
+        task::{Rootfs, Stdio, TaskRequest},
+    },
+    shim::{
+        connection,
+        protocol::{Failure, FailureKind, Reply, TaskState, ToShim},
+    },
+    state,
+};
+
+use crate::{
+    container::{etc, handle::Attacher, log_config, record::Record},
+    context::Context,
+    error::Error,
+    task::{
+        shim::Line,
+        spec::{self, Surroundings},
+    },
+};
+
+/// A container's running side.
+#[derive(Debug)]
+pub struct Task {
+    pub line: Line,
+    /// Its first process: whatever happens to the shim, this can be killed.
+    pub pidfd: OwnedFd,
+    pub state: TaskState,
+    pub cgroup: Arc<Cgroup>,
+}
+
+/// Starts a container. When this returns, its program runs.
+pub async fn launch(context: &Context, record: &Record, attachers: Vec<Attacher>) -> Result<Task, Failure> {
+    let directory = context.store.layout().task(&record.id);
+    let launched = attempt(context, record, attachers, &directory).await;
+    if launched.is_err() {
+        abandon(&directory);
+    }
+    launched
+}
+
+async fn attempt(
+    context: &Context,
+    record: &Record,
+    attachers: Vec<Attacher>,
+    directory: &Path,
+) -> Result<Task, Failure> {
+    let request = request(context, record, directory.to_owned()).map_err(|error| invalid(error.to_string()))?;
+    let plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
+    let plan = connection::plan_memfd(&plan).map_err(system("cannot hand over the plan"))?;
+    make_directory(directory).map_err(system("cannot create the task's directory"))?;
+
+    let shim = context.launcher.connect().map_err(system("cannot start a shim"))?;
+    let mut line = Line::new(shim).map_err(system("cannot talk to the shim"))?;
+    let (reply, mut fds) = ask(&mut line, &ToShim::Launch, &plan).await?;
+    let (Reply::Created(state), Some(pidfd)) = (reply, fds.pop()) else {
+        return Err(unexpected());
+    };
+    for attacher in &attachers {
+        // One who went away meanwhile is no reason not to start.
+        let _ = attach(&mut line, attacher).await;
+    }
+    let started = line
+        .request(&ToShim::Start, &[])
+        .await
+        .map_err(system("the shim died"))?;
+    match started.0 {
+        Reply::Started => {}
+        Reply::Failed(failure) => return Err(failure),
+        _ => return Err(unexpected()),
+    }
+    let cgroup = Cgroup::open(&state.cgroup).map_err(|error| invalid(causes(&error)))?;
+    Ok(Task {
+        line,
+        pidfd,
+        state: TaskState { started: true, ..state },
+        cgroup: Arc::new(cgroup),
+    })
+}
+
+/// Hands an attacher's socket to the shim.
+pub async fn attach(line: &mut Line, attacher: &Attacher) -> io::Result<()> {
+    let message = ToShim::Attach {
+        stdin: attacher.stdin,
+        stdout: attacher.stdout,
+        stderr: attacher.stderr,
+    };
+    match line.request(&message, &[attacher.socket.as_fd()]).await? {
+        (Reply::Failed(failure), _) => Err(io::Error::other(failure.message)),
+        _ => Ok(()),
+    }
+}
+
+async fn ask(line: &mut Line, message: &ToShim, fd: &OwnedFd) -> Result<(Reply, Vec<OwnedFd>), Failure> {
+    match line
+        .request(message, &[fd.as_fd()])
+        .await
+        .map_err(system("the shim died"))?
+    {
+        (Reply::Failed(failure), _) => Err(failure),
+        answer => Ok(answer),
+    }
+}
+
+fn request(context: &Context, record: &Record, directory: PathBuf) -> crate::error::Result<TaskRequest> {
+    let layout = context.store.layout();
+    let own = layout.container(&record.id);
+    let init = record.host_config.init.unwrap_or(context.config.init);
+    let surroundings = Surroundings {
+        files: &etc::files(&own),
+        cgroup: context.cgroup(&record.host_config.cgroup_parent, &record.id),
+        private_cgroup_namespace: context.host.cgroup_v2,
+        init: init.then_some(context.program.as_path()),
+        default_ulimits: &context.config.default_ulimits,
+        seccomp: &|asked, capabilities| context.profiles.resolve(asked, capabilities),
+    };
+    let active = context.store.active(&record.id, &record.layers);
+    let [rows, columns] = record.host_config.console_size;
+    let size = |value: u64| u16::try_from(value).unwrap_or_default();
+    Ok(TaskRequest {
+        id: record.id.clone(),
+        directory,
+        spec: spec::build(record, &surroundings)?,
+        rootfs: Rootfs::Overlay {
+            lowers: active.lowers,
+            upper: active.upper,
+            work: active.work,
+            volatile: record.host_config.auto_remove,
+        },
+        user: record.config.user.clone(),
+        additional_groups: record.host_config.group_add.clone().unwrap_or_default(),
+        create_working_directory: true,
+        stdio: Stdio {
+            terminal: record.config.tty.then(|| (size(rows), size(columns))),
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: log_config::file(record, &own.join("log")),
+        },
+    })
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    let make = || fs::DirBuilder::new().mode(0o700).create(path);
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Of a task that ended when no daemon was there to tidy up, or could not.
+            abandon(path);
+            make()
+        }
+        made => made,
+    }
+}
+
+/// Frees whatever a task that nobody minds any more has left, and its directory.
+pub fn abandon(directory: &Path) {
+    match state::read_state(directory) {
+        Ok(Some(left)) => {
+            if let Err(error) = state::clean_up(&left) {
+                tracing::error!(directory = %directory.display(), error = %causes(&error), "cannot clean up after a task");
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!(directory = %directory.display(), %error, "cannot read a task's state"),
+    }
+    discard(directory);
+}
+
+/// Removes the directory of a task that has ended and whose end is written down.
+pub fn discard(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::error!(directory = %directory.display(), %error, "cannot remove a task's directory");
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure {
+        kind: FailureKind::Invalid,
+        message,
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure {
+        kind: FailureKind::System,
+        message: "the shim's answer makes no sense".to_owned(),
+    }
+}
+
+fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Failure {
+    move |error| Failure {
+        kind: FailureKind::System,
+        message: format!("{doing}: {}", error.into()),
+    }
+}
+
+/// An error with every cause after a colon.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::system(failure.message)
+    }
+}

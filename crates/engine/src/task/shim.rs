@@ -1,0 +1,71 @@
+//! Our end of the line to a container's shim.
+//!
+//! A request has exactly one reply, in order. Events come in between: they are kept until someone asks for the next.
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use corten_runtime::shim::{
+    connection,
+    protocol::{Event, FromShim, Reply, ToShim},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::ready;
+
+#[derive(Debug)]
+pub struct Line {
+    fd: AsyncFd<OwnedFd>,
+    events: VecDeque<Event>,
+}
+
+impl Line {
+    pub fn new(fd: OwnedFd) -> io::Result<Line> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Line {
+            fd: ready::watched(fd)?,
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Asks, and waits for the reply. Fails when the shim is gone.
+    pub async fn request(&mut self, message: &ToShim, fds: &[BorrowedFd<'_>]) -> io::Result<(Reply, Vec<OwnedFd>)> {
+        let send = |fd: &OwnedFd| connection::send(fd.as_fd(), message, fds);
+        self.fd.async_io(Interest::WRITABLE, send).await?;
+        loop {
+            match self.receive().await? {
+                None => return Err(io::ErrorKind::ConnectionReset.into()),
+                Some((FromShim::Reply(reply), fds)) => return Ok((reply, fds)),
+                Some((FromShim::Event(event), _)) => self.events.push_back(event),
+            }
+        }
+    }
+
+    /// The next event; absent when the shim is gone. Nothing is lost when this is dropped half way.
+    pub async fn event(&mut self) -> io::Result<Option<Event>> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        match self.receive().await? {
+            None => Ok(None),
+            Some((FromShim::Event(event), _)) => Ok(Some(event)),
+            Some((FromShim::Reply(reply), _)) => {
+                Err(io::Error::other(format!("the shim replied to nothing: {reply:?}")))
+            }
+        }
+    }
+
+    async fn receive(&self) -> io::Result<Option<(FromShim, Vec<OwnedFd>)>> {
+        let received = self
+            .fd
+            .async_io(Interest::READABLE, |fd| connection::receive(fd.as_fd()))
+            .await;
+        match received {
+            // The other end died with something of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            received => received,
+        }
+    }
+}

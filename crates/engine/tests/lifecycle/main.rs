@@ -1,0 +1,59 @@
+//! Containers from create to remove, through the engine's own verbs, on the real kernel.
+//!
+//! Needs root and a static busybox. The executable is its own launcher, hence the small harness.
+mod basics;
+mod streams;
+mod survival;
+mod world;
+
+use std::{future::Future, panic, pin::Pin, process::ExitCode};
+
+use corten_runtime::launcher;
+
+type Test = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
+
+/// Tests by their names.
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub const TESTS: &[crate::Test] = &[$((stringify!($name), || Box::pin($name()))),*];
+    };
+}
+pub(crate) use tests;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|argument| argument == launcher::ARGUMENT) {
+        launcher::serve();
+    }
+    let tests: Vec<Test> = [basics::TESTS, streams::TESTS, survival::TESTS].concat();
+    if arguments.iter().any(|argument| argument == "--list") {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(reason) = world::unavailable() {
+        println!("skipped: {reason}");
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let mut failed = Vec::new();
+    for (name, test) in tests.into_iter().filter(|(name, _)| wanted(name)) {
+        let passed = panic::catch_unwind(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(test());
+        })
+        .is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        if !passed {
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("\nfailed: {}", failed.join(", "));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,177 @@
+//! A world of a test's own: data root, run root, cgroup parent, engine. All of it goes with the test.
+use std::{path::Path, time::Duration};
+
+use corten_api::types::container::{ContainerConfig, HostConfig};
+use corten_engine::{
+    container::{
+        create::Base,
+        view::{CreateOptions, RemoveOptions, WaitCondition, WaitResult},
+    },
+    engine::{Engine, EngineConfig},
+};
+use tempfile::TempDir;
+
+pub const BUSYBOX: &str = "/usr/bin/busybox";
+
+pub struct World {
+    pub directory: TempDir,
+    pub engine: Option<Engine>,
+}
+
+pub fn unavailable() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root");
+    }
+    (!Path::new(BUSYBOX).exists()).then_some("needs a static busybox in /usr/bin")
+}
+
+impl World {
+    pub async fn new() -> World {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut world = World {
+            directory,
+            engine: None,
+        };
+        world.open().await;
+        world
+    }
+
+    /// Another daemon in place of the one before.
+    pub async fn open(&mut self) {
+        self.close().await;
+        let config = EngineConfig {
+            data_root: self.directory.path().join("data"),
+            run_root: self.directory.path().join("run"),
+            cgroup_parent: Some(format!("/corten-test-{}-engine", std::process::id())),
+            ..EngineConfig::default()
+        };
+        // The data root's lock goes with the last supervisor of the engine before.
+        for _ in 0..200 {
+            match Engine::open(config.clone()).await {
+                Ok(engine) => {
+                    self.engine = Some(engine);
+                    return;
+                }
+                Err(error) if error.to_string().contains("another daemon") => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("cannot open the engine: {error}"),
+            }
+        }
+        panic!("the engine before does not let go of the data root");
+    }
+
+    pub async fn close(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.close().await;
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("open")
+    }
+
+    pub async fn create(&self, options: CreateOptions) -> String {
+        self.engine()
+            .containers()
+            .create_on(Base::default(), options)
+            .await
+            .expect("created")
+            .id
+    }
+
+    pub async fn start(&self, options: CreateOptions) -> String {
+        let id = self.create(options).await;
+        self.engine().containers().start(&id).await.expect("started");
+        id
+    }
+
+    /// Runs to the end; answers with id and exit code.
+    pub async fn run(&self, options: CreateOptions) -> (String, WaitResult) {
+        let id = self.create(options).await;
+        let containers = self.engine().containers();
+        let end = containers.wait(&id, WaitCondition::NextExit).await.expect("waiting");
+        containers.start(&id).await.expect("started");
+        (id, end.await)
+    }
+
+    pub async fn remove(&self, id: &str) {
+        let options = RemoveOptions {
+            force: true,
+            volumes: true,
+        };
+        self.engine().containers().remove(id, options).await.expect("removed");
+    }
+
+    /// Names in one directory of the data root or run root.
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path().join(path)).expect(path);
+        entries
+            .map(|entry| entry.expect(path).file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// Nothing of any container is left.
+    pub fn assert_clean(&self) {
+        for path in ["data/active", "data/containers", "data/volumes", "run/tasks"] {
+            assert_eq!(self.names(path), Vec::<String>::new(), "{path}");
+        }
+        assert_eq!(cgroups(), Vec::<String>::new());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Containers outlive engines: those of a test that failed must not outlive the test.
+        for id in self.names("run/tasks") {
+            let task = self.directory.path().join("run/tasks").join(id);
+            corten_engine::task::launch::abandon(&task);
+        }
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(parent()));
+        }
+        let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(parent()));
+    }
+}
+
+fn parent() -> String {
+    format!("corten-test-{}-engine", std::process::id())
+}
+
+/// Cgroups of this test's containers, in any hierarchy.
+pub fn cgroups() -> Vec<String> {
+    let mut found = Vec::new();
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let entries = std::fs::read_dir(hierarchy.path().join(parent()))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        found.extend(directories.map(|entry| entry.path().to_string_lossy().into_owned()));
+    }
+    found
+}
+
+/// A container without an image: the host's busybox in an empty root.
+pub fn shell(script: &str) -> CreateOptions {
+    CreateOptions {
+        config: ContainerConfig {
+            image: "none".to_owned(),
+            cmd: Some(["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec()),
+            attach_stdout: true,
+            ..ContainerConfig::default()
+        },
+        host_config: HostConfig {
+            network_mode: "none".to_owned(),
+            security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+            binds: Some(vec![format!("{BUSYBOX}:/bin/busybox:ro")]),
+            ..HostConfig::default()
+        },
+        ..CreateOptions::default()
+    }
+}
+
+pub fn named(name: &str, mut options: CreateOptions) -> CreateOptions {
+    options.name = Some(name.to_owned());
+    options
+}
