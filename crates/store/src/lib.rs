@@ -18,6 +18,7 @@ pub mod layer {
     pub mod sparse;
     pub mod tar;
     pub mod walk;
+    pub mod write;
 }
 pub mod layout;
 pub mod lease;
