@@ -39,6 +39,16 @@ pub mod events;
 pub mod filter;
 pub mod host;
 pub mod image {
+    mod archive;
+    pub mod change;
+    mod duration;
+    mod import;
+    mod list;
+    mod load;
+    mod pattern;
+    pub mod reference;
+    mod remove;
+    pub mod save;
     pub mod service;
     pub mod view;
 }
