@@ -9,7 +9,7 @@ use serde::Deserialize;
 pub type Filters = BTreeMap<String, Vec<String>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid filter: {0}")]
+#[error("invalid filter {0}")]
 pub struct FilterError(String);
 
 /// Reads either form; an empty string means no filters.
@@ -72,7 +72,7 @@ pub fn switch(filters: &Filters, key: &str) -> Result<Option<bool>, FilterError>
     match (is("1") || is("true"), is("0") || is("false")) {
         (true, false) => Ok(Some(true)),
         (false, true) => Ok(Some(false)),
-        _ => Err(FilterError(format!("'{key}={values:?}'"))),
+        _ => Err(FilterError(format!("'{key}=[{}]'", values.join(" ")))),
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
         assert!(parse("label=a").is_err());
         assert!(parse(r#"{"label":"a"}"#).is_err());
         let error = check(&filters(&[("colour", &["red"])]), &["label"]).unwrap_err();
-        assert_eq!(error.to_string(), "invalid filter: 'colour'");
+        assert_eq!(error.to_string(), "invalid filter 'colour'");
     }
 
     #[test]

@@ -1,1 +1,32 @@
-//! placeholder
+//! Doors: what speaks to the outside. Today the Docker Engine API over HTTP; the engine below knows none of it.
+pub mod config;
+pub mod daemon;
+pub mod docker {
+    pub mod absent;
+    pub mod connection;
+    pub mod containers;
+    pub mod convert {
+        pub mod container;
+        pub mod image;
+        pub mod network;
+        pub mod stats;
+        pub mod time;
+    }
+    pub mod decode;
+    pub mod door;
+    pub mod events;
+    pub mod images;
+    pub mod networks;
+    pub mod output;
+    pub mod query;
+    pub mod routes;
+    pub mod server;
+    pub mod system;
+    pub mod upgrade;
+    pub mod version;
+    pub mod versions;
+    pub mod volumes;
+}
+pub mod error;
+pub mod flags;
+pub mod listener;

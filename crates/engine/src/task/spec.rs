@@ -16,8 +16,8 @@ use crate::{
 };
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What nobody but a privileged container may see.
-const MASKED: [&str; 13] = [
+/// What nobody but a privileged container may see, where it does not say otherwise.
+pub const MASKED: [&str; 13] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -32,7 +32,8 @@ const MASKED: [&str; 13] = [
     "/sys/devices/virtual/powercap",
     "/sys/devices/system/cpu/cpu0/thermal_throttle",
 ];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What nobody but a privileged container may write to.
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Docker's `MaskedPaths` of a container that is not privileged.
 pub fn masked_paths() -> Vec<String> {

@@ -1,0 +1,33 @@
+//! What Docker has and this version does not: each answers one clear sentence.
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::{docker::door::ok, error::ApiError};
+
+/// A handler that says what is missing; the words complete "… is not implemented yet".
+pub fn absent(what: &'static str) -> impl Clone + Send + Sync + 'static + Fn() -> std::future::Ready<ApiError> {
+    move || std::future::ready(ApiError::not_implemented(what))
+}
+
+/// Everything about swarms that needs a manager, as a node without a swarm says it.
+pub async fn swarm() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
+         swarm and try again.",
+    )
+}
+
+/// `POST /swarm/leave`.
+pub async fn leave_swarm() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm")
+}
+
+/// `GET /plugins`: there are none.
+pub async fn no_plugins() -> Response {
+    ok(&Vec::<()>::new())
+}
+
+pub async fn not_found() -> ApiError {
+    ApiError::not_found("page not found")
+}

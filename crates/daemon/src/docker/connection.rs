@@ -1,0 +1,151 @@
+//! A client's connection, below and beyond HTTP.
+//!
+//! Half-closed connections stay open, because a client may end its side while it waits for an answer. A client that is
+//! gone altogether looks the same to a read; on unix sockets the kernel tells the two apart, and [`Presence`] asks it.
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    sync::mpsc,
+    time::MissedTickBehavior,
+};
+
+/// How soon it is noticed that a client has left while nothing was sent to it.
+const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
+
+/// A client's connection.
+#[derive(Debug)]
+pub enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// Forwards to the stream inside.
+macro_rules! forward {
+    ($($method:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {$(
+        fn $method(self: Pin<&mut Self>, context: &mut Context<'_>, $($argument: $kind),*) -> Poll<io::Result<$result>> {
+            match self.get_mut() {
+                Socket::Unix(stream) => Pin::new(stream).$method(context, $($argument),*),
+                Socket::Tcp(stream) => Pin::new(stream).$method(context, $($argument),*),
+            }
+        }
+    )*};
+}
+
+impl Socket {
+    /// Where the kernel can tell: a handle that tells when the client is gone, and not only done with sending.
+    pub fn presence(&self) -> Option<Presence> {
+        match self {
+            Socket::Unix(stream) => stream.as_fd().try_clone_to_owned().ok().map(Presence),
+            Socket::Tcp(_) => None,
+        }
+    }
+}
+
+/// A second descriptor of a client's unix socket.
+#[derive(Debug)]
+pub struct Presence(OwnedFd);
+
+impl Presence {
+    /// Ends a moment after the client has closed both directions.
+    pub async fn ended(&self) {
+        let mut beat = tokio::time::interval(PRESENCE_PERIOD);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat.tick().await;
+        while !self.hung_up() {
+            beat.tick().await;
+        }
+    }
+
+    fn hung_up(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::empty())];
+        rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+impl AsyncRead for Socket {
+    forward! {
+        poll_read(buffer: &mut ReadBuf<'_>) -> ();
+    }
+}
+
+impl AsyncWrite for Socket {
+    forward! {
+        poll_write(bytes: &[u8]) -> usize;
+        poll_write_vectored(slices: &[io::IoSlice<'_>]) -> usize;
+        poll_flush() -> ();
+        poll_shutdown() -> ();
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+/// A connection taken from HTTP, with what was read ahead of it.
+#[derive(Debug)]
+pub struct Bare {
+    pub read: Bytes,
+    pub socket: Socket,
+}
+
+impl AsyncRead for Bare {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(context, buffer);
+        }
+        let count = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Bare {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+/// What is done with a bare connection. It begins with writing the answer's head.
+pub type Work = Box<dyn FnOnce(Bare) -> BoxFuture<'static, ()> + Send>;
+
+/// A request's way to take the connection that it came on away from HTTP without an upgrade.
+#[derive(Debug, Clone)]
+pub struct Takeover(mpsc::Sender<Work>);
+
+impl Takeover {
+    /// The receiver is for whoever owns the connection.
+    pub fn channel() -> (Takeover, mpsc::Receiver<Work>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Takeover(sender), receiver)
+    }
+
+    /// Never returns: the request is over, and this future is dropped with HTTP's half of the connection.
+    pub async fn take(self, work: Work) -> std::convert::Infallible {
+        let _ = self.0.send(work).await;
+        std::future::pending().await
+    }
+}

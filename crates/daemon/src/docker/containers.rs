@@ -1,0 +1,255 @@
+//! The verbs on containers that answer with a document, or with nothing.
+//!
+//! What streams lives elsewhere: `output` (logs, stats, wait) and `upgrade` (attach).
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use corten_api::{
+    filters,
+    types::{
+        container::CreateResponse,
+        container_answers::{ContainersPruneResponse, TopResponse},
+    },
+};
+use corten_engine::container::view::{CreateOptions, ListOptions, RemoveOptions};
+use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+use jiff::Timestamp;
+
+use crate::{
+    docker::{
+        convert::container,
+        decode,
+        door::{Door, json, ok},
+        query::Parameters,
+        version::{ApiVersion, v},
+        versions,
+    },
+    error::ApiError,
+};
+
+type Answer = Result<Response, ApiError>;
+
+const LIST_FILTERS: [&str; 15] = [
+    "ancestor",
+    "before",
+    "exited",
+    "id",
+    "isolation",
+    "label",
+    "name",
+    "status",
+    "health",
+    "since",
+    "volume",
+    "network",
+    "is-task",
+    "publish",
+    "expose",
+];
+const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "until"];
+
+/// `GET /containers/json`.
+pub async fn list(State(door): State<Door>, version: ApiVersion, query: Parameters) -> Answer {
+    let filters = query.filters()?;
+    filters::check(&filters, &LIST_FILTERS)?;
+    let limit = query.number("limit")?.unwrap_or_default();
+    let options = ListOptions {
+        // A negative limit, -1 above all, means none.
+        limit: usize::try_from(limit).unwrap_or_default(),
+        all: query.flag("all"),
+        size: query.flag("size"),
+        filters,
+    };
+    let views = door.engine().containers().list(options).await?;
+    let now = Timestamp::now();
+    let documents = views.iter().map(|view| {
+        let mut summary = container::summary(view, door.host(), now);
+        versions::container_summary(version, &mut summary);
+        summary
+    });
+    Ok(ok(&documents.collect::<Vec<_>>()))
+}
+
+/// `POST /containers/create`.
+pub async fn create(
+    State(door): State<Door>,
+    version: ApiVersion,
+    query: Parameters,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let Some(document) = decode::document(&headers, body).await? else {
+        return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
+    };
+    let mut request = decode::create_request(&document)?;
+    versions::create_request(version, door.host().cgroup_version_2, &mut request)?;
+    let platform = query.text("platform").filter(|_| version >= v(41));
+    let created = door
+        .engine()
+        .containers()
+        .create(CreateOptions {
+            name: query.text("name").map(|name| name.trim_start_matches('/').to_owned()),
+            platform: platform.map(str::to_owned),
+            config: request.config,
+            host_config: request.host_config,
+            networking: request.networking_config,
+        })
+        .await?;
+    Ok(json(
+        StatusCode::CREATED,
+        &CreateResponse {
+            id: created.id,
+            warnings: created.warnings,
+        },
+    ))
+}
+
+/// `GET /containers/{name}/json`.
+pub async fn inspect(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    let containers = door.engine().containers();
+    let view = match query.flag("size") {
+        true => containers.inspect_with_size(&name).await?,
+        false => containers.inspect(&name)?,
+    };
+    Ok(ok(&container::inspect(&view, door.host())))
+}
+
+/// `POST /containers/{name}/start`.
+pub async fn start(State(door): State<Door>, Path(name): Path<String>, headers: HeaderMap) -> Answer {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    // `{}` and `null` were always let through; configuration at start went away with API 1.24.
+    if length
+        .and_then(|length| length.parse::<u64>().ok())
+        .is_some_and(|length| length > 7)
+    {
+        return Err(ApiError::invalid(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
+    door.engine().containers().start(&name).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{name}/stop`.
+pub async fn stop(
+    State(door): State<Door>,
+    version: ApiVersion,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Answer {
+    let (signal, timeout_seconds) = stop_parameters(version, &query)?;
+    door.engine().containers().stop(&name, signal, timeout_seconds).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{name}/restart`.
+pub async fn restart(
+    State(door): State<Door>,
+    version: ApiVersion,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Answer {
+    let (signal, timeout_seconds) = stop_parameters(version, &query)?;
+    door.engine()
+        .containers()
+        .restart(&name, signal, timeout_seconds)
+        .await?;
+    Ok(no_content())
+}
+
+fn stop_parameters(version: ApiVersion, query: &Parameters) -> Result<(Option<String>, Option<i64>), ApiError> {
+    let signal = query.text("signal").filter(|_| version >= v(42));
+    Ok((signal.map(str::to_owned), query.number("t")?))
+}
+
+/// `POST /containers/{name}/kill`.
+pub async fn kill(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    door.engine()
+        .containers()
+        .kill(&name, query.text("signal").map(str::to_owned))
+        .await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{name}/pause`.
+pub async fn pause(State(door): State<Door>, Path(name): Path<String>) -> Answer {
+    door.engine().containers().pause(&name).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{name}/unpause`.
+pub async fn unpause(State(door): State<Door>, Path(name): Path<String>) -> Answer {
+    door.engine().containers().unpause(&name).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{name}/rename`.
+pub async fn rename(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    let new_name = query.get("name").unwrap_or_default().trim_start_matches('/');
+    if new_name.is_empty() {
+        return Err(ApiError::invalid("Neither old nor new names may be empty"));
+    }
+    door.engine().containers().rename(&name, new_name).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{name}/resize`.
+pub async fn resize(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    let side = |what: &str, key: &str| {
+        let text = query.get(key).unwrap_or_default();
+        let reason = |error: std::num::ParseIntError| match error.kind() {
+            std::num::IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let number = text.parse::<u32>();
+        number
+            .map(|number| u16::try_from(number).unwrap_or(u16::MAX))
+            .map_err(|error| ApiError::invalid(format!("invalid resize {what} \"{text}\": {}", reason(error))))
+    };
+    let (rows, columns) = (side("height", "h")?, side("width", "w")?);
+    door.engine().containers().resize(&name, rows, columns).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `GET /containers/{name}/top`.
+pub async fn top(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    let top = door
+        .engine()
+        .containers()
+        .top(&name, query.text("ps_args").unwrap_or("-ef"))
+        .await?;
+    Ok(ok(&TopResponse {
+        titles: top.titles,
+        processes: top.processes,
+    }))
+}
+
+/// `DELETE /containers/{name}`.
+pub async fn remove(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    if query.flag("link") {
+        return Err(ApiError::not_implemented("removing links between containers"));
+    }
+    let options = RemoveOptions {
+        force: query.flag("force"),
+        volumes: query.flag("v"),
+    };
+    door.engine().containers().remove(&name, options).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/prune`.
+pub async fn prune(State(door): State<Door>, query: Parameters) -> Answer {
+    let filters = query.filters()?;
+    filters::check(&filters, &PRUNE_FILTERS)?;
+    let pruned = door.engine().containers().prune(&filters).await?;
+    Ok(ok(&ContainersPruneResponse {
+        containers_deleted: Some(pruned.deleted).filter(|list| !list.is_empty()),
+        space_reclaimed: pruned.space_reclaimed,
+    }))
+}
+
+pub fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

@@ -1,0 +1,156 @@
+//! A sample of what a container uses, as the Engine API shows it.
+use corten_api::types::stats::{
+    BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, PidsStats, Stats, ThrottlingData,
+};
+use corten_engine::container::stats::{CpuSample, IoSample, MemorySample, StatsSample};
+
+use crate::docker::convert::time::rfc3339;
+
+/// One document: a sample, and the one before it (all zeroes when there is none).
+pub fn stats(sample: &StatsSample, before: Option<&StatsSample>, cgroup_version_2: bool) -> Stats {
+    let mut stats = Stats {
+        name: format!("/{}", sample.name),
+        id: sample.id.clone(),
+        read: rfc3339(sample.read),
+        preread: rfc3339(before.and_then(|before| before.read)),
+        ..Stats::default()
+    };
+    if let Some(before) = before.filter(|before| before.read.is_some()) {
+        stats.precpu_stats = cpu(&before.cpu);
+    }
+    if sample.read.is_none() {
+        return stats;
+    }
+    stats.pids_stats = PidsStats {
+        current: Some(sample.pids),
+        // Docker prints "no limit" as the largest number.
+        limit: Some(if sample.pids_limit == 0 {
+            u64::MAX
+        } else {
+            sample.pids_limit
+        }),
+    };
+    stats.blkio_stats = blkio(&sample.io, cgroup_version_2);
+    stats.cpu_stats = cpu(&sample.cpu);
+    stats.memory_stats = memory(&sample.memory);
+    stats
+}
+
+fn cpu(sample: &CpuSample) -> CpuStats {
+    CpuStats {
+        cpu_usage: CpuUsage {
+            total_usage: sample.total,
+            percpu_usage: Some(sample.per_cpu.clone()).filter(|list| !list.is_empty()),
+            usage_in_kernelmode: sample.system,
+            usage_in_usermode: sample.user,
+        },
+        system_cpu_usage: Some(sample.host_total),
+        online_cpus: Some(sample.online_cpus),
+        throttling_data: ThrottlingData {
+            periods: sample.periods,
+            throttled_periods: sample.throttled_periods,
+            throttled_time: sample.throttled_nanoseconds,
+        },
+    }
+}
+
+fn memory(sample: &MemorySample) -> MemoryStats {
+    MemoryStats {
+        usage: Some(sample.usage),
+        max_usage: sample.max_usage,
+        stats: Some(sample.counters.iter().cloned().collect()),
+        failcnt: Some(sample.failures).filter(|&count| count > 0),
+        limit: Some(sample.limit),
+    }
+}
+
+fn blkio(samples: &[IoSample], cgroup_version_2: bool) -> BlkioStats {
+    let [read, write] = if cgroup_version_2 {
+        ["read", "write"]
+    } else {
+        ["Read", "Write"]
+    };
+    let entries = |values: fn(&IoSample) -> [u64; 2]| {
+        let lines = samples.iter().flat_map(|sample| {
+            let entry = |op: &str, value| BlkioEntry {
+                major: sample.major,
+                minor: sample.minor,
+                op: op.to_owned(),
+                value,
+            };
+            let [first, second] = values(sample);
+            [entry(read, first), entry(write, second)]
+        });
+        Some(lines.collect::<Vec<_>>())
+    };
+    let on_version_1 = || (!cgroup_version_2).then(Vec::new);
+    BlkioStats {
+        io_service_bytes_recursive: entries(|sample| [sample.read_bytes, sample.write_bytes]),
+        io_serviced_recursive: match cgroup_version_2 {
+            true => None,
+            false => entries(|sample| [sample.read_operations, sample.write_operations]),
+        },
+        io_queue_recursive: on_version_1(),
+        io_service_time_recursive: on_version_1(),
+        io_wait_time_recursive: on_version_1(),
+        io_merged_recursive: on_version_1(),
+        io_time_recursive: on_version_1(),
+        sectors_recursive: on_version_1(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn sample() -> StatsSample {
+        StatsSample {
+            id: "ab".to_owned(),
+            name: "web".to_owned(),
+            read: Some(Timestamp::UNIX_EPOCH),
+            cpu: CpuSample {
+                total: 30,
+                host_total: 100,
+                online_cpus: 2,
+                ..CpuSample::default()
+            },
+            memory: MemorySample {
+                usage: 4096,
+                limit: 8192,
+                counters: vec![("inactive_file".to_owned(), 7)],
+                ..MemorySample::default()
+            },
+            pids: 3,
+            pids_limit: 0,
+            io: vec![IoSample {
+                major: 8,
+                read_bytes: 1,
+                write_bytes: 2,
+                ..IoSample::default()
+            }],
+        }
+    }
+
+    #[test]
+    fn the_names_that_clients_compute_with_are_there() {
+        let before = sample();
+        let value = serde_json::to_value(stats(&sample(), Some(&before), true)).unwrap();
+        assert_eq!(value["name"], "/web");
+        assert_eq!(value["memory_stats"]["stats"]["inactive_file"], 7);
+        assert_eq!(value["cpu_stats"]["cpu_usage"]["total_usage"], 30);
+        assert_eq!(value["precpu_stats"]["system_cpu_usage"], 100);
+        assert!(value["cpu_stats"]["cpu_usage"].get("percpu_usage").is_none());
+        assert_eq!(value["blkio_stats"]["io_service_bytes_recursive"][1]["op"], "write");
+        assert_eq!(value["pids_stats"]["limit"], u64::MAX);
+    }
+
+    #[test]
+    fn a_container_that_does_not_run_uses_nothing() {
+        let value = serde_json::to_value(stats(&StatsSample::default(), None, true)).unwrap();
+        assert_eq!(value["read"], "0001-01-01T00:00:00Z");
+        assert_eq!(value["memory_stats"], serde_json::json!({}));
+        assert_eq!(value["pids_stats"], serde_json::json!({}));
+    }
+}

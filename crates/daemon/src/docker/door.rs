@@ -1,0 +1,75 @@
+//! What every handler needs: the engine, and facts about it that do not change while the daemon runs.
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use corten_engine::{engine::Engine, system::SystemView};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::docker::convert::container::Host;
+
+/// Clones are the same door.
+#[derive(Clone)]
+pub struct Door {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    host: Host,
+    opened: Timestamp,
+}
+
+impl Door {
+    pub fn new(engine: Engine, system: &SystemView) -> Door {
+        let host = Host {
+            engine_id: system.id.clone(),
+            cgroup_version_2: system.cgroup_version == "2",
+            log_driver: system.log_driver.clone(),
+            log_options: engine.config().log_options.clone(),
+        };
+        Door {
+            shared: Arc::new(Shared {
+                engine,
+                host,
+                opened: Timestamp::now(),
+            }),
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    /// Since when this daemon serves.
+    pub fn opened(&self) -> Timestamp {
+        self.shared.opened
+    }
+}
+
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A document, ended by a newline as dockerd ends its own.
+pub fn json(status: StatusCode, document: &impl Serialize) -> Response {
+    let mut bytes = serde_json::to_vec(document).expect("the API's documents always serialize");
+    bytes.push(b'\n');
+    (status, [(CONTENT_TYPE, APPLICATION_JSON)], bytes).into_response()
+}
+
+/// 200 and a document.
+pub fn ok(document: &impl Serialize) -> Response {
+    json(StatusCode::OK, document)
+}
+
+/// 200 and a body that comes bit by bit; the headers leave at once.
+pub fn stream(content_type: &'static str, body: Body) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], body).into_response()
+}

@@ -1,0 +1,288 @@
+//! The engine about itself: `_ping`, `version`, `info`, `system/df`, `auth`.
+use std::collections::BTreeMap;
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use corten_api::types::{
+    container_answers::ContainerSummary,
+    image::ImageSummary,
+    system::{
+        ComponentVersion, DiskUsage, IndexConfig, Info, Platform, PluginsInfo, RegistryConfig, Runtime, SwarmInfo,
+        Version, headers,
+    },
+};
+use corten_engine::{container::view::ListOptions, system::SystemView};
+use http::{HeaderName, HeaderValue, Method, header};
+use jiff::Timestamp;
+
+use crate::{
+    docker::{
+        convert::{container, image},
+        door::{Door, ok},
+        query::Parameters,
+        version::{ApiVersion, NEWEST, OLDEST, v},
+        versions,
+    },
+    error::ApiError,
+};
+
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `GET` and `HEAD /_ping`. The CLI begins everything with it.
+pub async fn ping(method: Method) -> Response {
+    let text = |value: &'static str| HeaderValue::from_static(value);
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from("OK")
+    };
+    let length = if method == Method::HEAD { "0" } else { "2" };
+    let answers = [
+        (header::CACHE_CONTROL, text("no-cache, no-store, must-revalidate")),
+        (header::PRAGMA, text("no-cache")),
+        (header::CONTENT_TYPE, text("text/plain; charset=utf-8")),
+        (header::CONTENT_LENGTH, text(length)),
+        // The classic builder: with "2", clients would look for BuildKit's service, which is not there yet.
+        (HeaderName::from_static("builder-version"), text("1")),
+        (HeaderName::from_static("swarm"), text("inactive")),
+    ];
+    debug_assert!(headers::BUILDER_VERSION.eq_ignore_ascii_case("builder-version"));
+    (answers, body).into_response()
+}
+
+/// `GET /version`.
+pub async fn version(State(door): State<Door>) -> Result<Response, ApiError> {
+    let system = door.engine().info().await?;
+    let facts = [
+        ("ApiVersion", NEWEST.to_string()),
+        ("Arch", go_architecture(&system.architecture).to_owned()),
+        ("Experimental", "false".to_owned()),
+        ("KernelVersion", system.kernel_version.clone()),
+        ("MinAPIVersion", OLDEST.to_string()),
+        ("Os", "linux".to_owned()),
+    ];
+    let details: BTreeMap<_, _> = facts
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    Ok(ok(&Version {
+        platform: Platform {
+            name: "Corten".to_owned(),
+        },
+        components: vec![ComponentVersion {
+            name: "Engine".to_owned(),
+            version: VERSION.to_owned(),
+            details,
+        }],
+        version: VERSION.to_owned(),
+        api_version: NEWEST.to_string(),
+        min_api_version: OLDEST.to_string(),
+        os: "linux".to_owned(),
+        arch: go_architecture(&system.architecture).to_owned(),
+        kernel_version: system.kernel_version,
+        ..Version::default()
+    }))
+}
+
+/// Go's names of processors, which are also those of images.
+pub fn go_architecture(kernel: &str) -> &str {
+    match kernel {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `GET /info`.
+pub async fn info(State(door): State<Door>, version: ApiVersion) -> Result<Response, ApiError> {
+    let system = door.engine().info().await?;
+    let info = describe(system);
+    Ok(match version < v(50) {
+        true => ok(&versions::info(version, info)),
+        false => ok(&info),
+    })
+}
+
+fn describe(system: SystemView) -> Info {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let limits = system.limits;
+    Info {
+        id: system.id,
+        containers: count(system.containers),
+        containers_running: count(system.containers_running),
+        containers_paused: count(system.containers_paused),
+        containers_stopped: count(system.containers_stopped),
+        images: count(system.images),
+        driver: system.storage_driver,
+        driver_status: system
+            .storage_status
+            .into_iter()
+            .map(|(name, value)| [name, value])
+            .collect(),
+        plugins: PluginsInfo {
+            volume: words(&["local"]),
+            network: words(&["host", "null"]),
+            authorization: None,
+            log: words(&["json-file", "none"]),
+        },
+        memory_limit: limits.memory,
+        swap_limit: limits.swap,
+        cpu_cfs_period: limits.cpu_quota,
+        cpu_cfs_quota: limits.cpu_quota,
+        cpu_shares: limits.cpu_shares,
+        cpu_set: limits.cpuset,
+        pids_limit: limits.pids,
+        ipv4_forwarding: system.ipv4_forwarding,
+        debug: system.debug,
+        n_fd: count(system.open_files),
+        oom_kill_disable: limits.oom_kill_disable,
+        n_goroutines: count(system.tasks),
+        system_time: system.system_time.to_string(),
+        logging_driver: system.log_driver,
+        cgroup_driver: system.cgroup_driver,
+        cgroup_version: system.cgroup_version,
+        n_events_listener: count(system.event_listeners),
+        kernel_version: system.kernel_version,
+        operating_system: system.operating_system,
+        os_version: system.os_version,
+        os_type: "linux".to_owned(),
+        architecture: system.architecture,
+        index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: Some(registries(system.insecure_registries, system.registry_mirrors)),
+        n_cpu: count(system.cpus),
+        mem_total: i64::try_from(system.memory).unwrap_or(i64::MAX),
+        generic_resources: None,
+        docker_root_dir: system.data_root,
+        http_proxy: environment("HTTP_PROXY"),
+        https_proxy: environment("HTTPS_PROXY"),
+        no_proxy: environment("NO_PROXY"),
+        name: system.name,
+        labels: system.labels,
+        experimental_build: false,
+        server_version: VERSION.to_owned(),
+        runtimes: BTreeMap::from([(
+            "corten".to_owned(),
+            Runtime {
+                path: "corten".to_owned(),
+                status: None,
+            },
+        )]),
+        default_runtime: "corten".to_owned(),
+        swarm: SwarmInfo {
+            local_node_state: "inactive".to_owned(),
+            ..SwarmInfo::default()
+        },
+        live_restore_enabled: true,
+        init_binary: "docker-init".to_owned(),
+        security_options: system.security_options,
+        warnings: Some(system.warnings).filter(|list| !list.is_empty()),
+        ..Info::default()
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn environment(name: &str) -> String {
+    std::env::var(name)
+        .or_else(|_| std::env::var(name.to_ascii_lowercase()))
+        .unwrap_or_default()
+}
+
+fn registries(insecure: Vec<String>, mirrors: Vec<String>) -> RegistryConfig {
+    let hub = IndexConfig {
+        name: "docker.io".to_owned(),
+        mirrors: mirrors.clone(),
+        secure: true,
+        official: true,
+    };
+    let mut index_configs = BTreeMap::from([(hub.name.clone(), hub)]);
+    let (networks, hosts): (Vec<_>, Vec<_>) = insecure.into_iter().partition(|entry| entry.contains('/'));
+    for name in hosts {
+        index_configs.insert(
+            name.clone(),
+            IndexConfig {
+                name,
+                ..IndexConfig::default()
+            },
+        );
+    }
+    let insecure_registry_cidrs = networks
+        .into_iter()
+        .chain(["::1/128".to_owned(), "127.0.0.0/8".to_owned()])
+        .collect();
+    RegistryConfig {
+        insecure_registry_cidrs,
+        index_configs,
+        mirrors,
+    }
+}
+
+/// `GET /system/df`.
+pub async fn disk_usage(
+    State(door): State<Door>,
+    version: ApiVersion,
+    query: Parameters,
+) -> Result<Response, ApiError> {
+    let asked = if version < v(42) { Vec::new() } else { query.all("type") };
+    const KNOWN: [&str; 4] = ["container", "image", "volume", "build-cache"];
+    if let Some(unknown) = asked.iter().find(|kind| !KNOWN.contains(&kind.as_str())) {
+        return Err(ApiError::invalid(format!("unknown object type: {unknown}")));
+    }
+    let wanted = |kind: &str| asked.is_empty() || asked.iter().any(|known| known == kind);
+    let mut usage = DiskUsage::default();
+    if wanted("image") {
+        usage.images = images(&door, version).await?;
+        usage.layers_size = usage.images.iter().map(|image| image.size).sum();
+    }
+    if wanted("container") {
+        usage.containers = containers(&door, version).await?;
+    }
+    Ok(ok(&usage))
+}
+
+async fn images(door: &Door, version: ApiVersion) -> Result<Vec<ImageSummary>, ApiError> {
+    let views = door.engine().images().list(false, &BTreeMap::new()).await?;
+    let containers = door
+        .engine()
+        .containers()
+        .list(ListOptions {
+            all: true,
+            ..ListOptions::default()
+        })
+        .await?;
+    let documents = views.iter().map(|view| {
+        let mut summary = image::summary(view, &containers);
+        // Layers that images share are not told apart yet.
+        summary.shared_size = 0;
+        versions::image_summary(version, &mut summary);
+        summary.containers = summary.containers.max(0);
+        summary
+    });
+    Ok(documents.collect())
+}
+
+async fn containers(door: &Door, version: ApiVersion) -> Result<Vec<ContainerSummary>, ApiError> {
+    let options = ListOptions {
+        all: true,
+        size: true,
+        ..ListOptions::default()
+    };
+    let views = door.engine().containers().list(options).await?;
+    let now = Timestamp::now();
+    let documents = views.iter().map(|view| {
+        let mut summary = container::summary(view, door.host(), now);
+        versions::container_summary(version, &mut summary);
+        summary
+    });
+    Ok(documents.collect())
+}
+
+/// `POST /auth`.
+pub async fn auth() -> ApiError {
+    ApiError::not_implemented("logging in to registries")
+}
