@@ -48,16 +48,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn daemon(_arguments: Vec<OsString>) -> ExitCode {
-    missing("daemon")
+fn daemon(arguments: Vec<OsString>) -> ExitCode {
+    corten_daemon::daemon::main(std::iter::once(OsString::from("dockerd")).chain(arguments))
 }
 
 fn launcher() -> ExitCode {
-    missing("launcher")
+    corten_runtime::launcher::serve()
 }
 
-fn init(_arguments: Vec<OsString>) -> ExitCode {
-    missing("docker-init")
+fn init(arguments: Vec<OsString>) -> ExitCode {
+    corten_runtime::init::run(arguments.into_iter())
 }
 
 fn missing(name: &str) -> ExitCode {
