@@ -61,8 +61,7 @@ impl Supervised {
         self.task = None;
         self.record_end(&exit);
         let removal = self.record.host_config.auto_remove;
-        if !removal {
-            self.save_or_warn();
+        if !removal && self.save_or_warn() {
             launch::discard(&self.context.store.layout().task(&self.record.id));
         }
         let seconds = self

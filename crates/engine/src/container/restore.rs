@@ -92,13 +92,16 @@ async fn restore_one(
                 .or_else(|| started_at(&directory));
             task = Some(*found);
         }
-        Found::Ended(exit) => end(
-            &mut state,
-            exit.code,
-            exit.reason,
-            exit.out_of_memory,
-            timestamp(exit.at_nanoseconds),
-        ),
+        Found::Ended(exit) => {
+            state.started_at = state.started_at.or_else(|| started_at(&directory));
+            end(
+                &mut state,
+                exit.code,
+                exit.reason,
+                exit.out_of_memory,
+                timestamp(exit.at_nanoseconds),
+            );
+        }
         Found::Lost if before.phase.is_running() => {
             let reason = "the container's shim died while no daemon watched; the container was killed".to_owned();
             end(&mut state, 137, Some(reason), false, Timestamp::now());
@@ -125,7 +128,11 @@ async fn restore_one(
     } else if task.is_none() {
         launch::discard(&directory);
     }
-    let leftover = record.host_config.auto_remove && task.is_none() && state.phase == Phase::Exited;
+    if task.is_none() {
+        discard_cgroup(context, &record);
+    }
+    // Whoever wanted to start it, or to see its end, is gone with the daemon before.
+    let leftover = record.host_config.auto_remove && task.is_none();
     let ended_meanwhile = before.phase.is_running() && task.is_none();
     let record = Arc::new(record);
     if ended_meanwhile {
@@ -151,6 +158,20 @@ fn end(state: &mut State, code: i32, reason: Option<String>, out_of_memory: bool
     state.error = reason.unwrap_or_default();
     state.oom_killed |= out_of_memory;
     state.finished_at = Some(at);
+}
+
+/// Directories of a cgroup whose shim died while it made them. Processes in one would keep it from going.
+fn discard_cgroup(context: &Context, record: &Record) {
+    let cgroup = context.cgroup(&record.host_config.cgroup_parent, &record.id);
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let _ = fs::remove_dir(hierarchy.join(cgroup.trim_start_matches('/')));
+    }
 }
 
 /// The state file's time: it is written when the process is about to run.

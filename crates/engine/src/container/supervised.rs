@@ -60,10 +60,13 @@ impl Supervised {
     }
 
     /// Writes them down where failing must not stop what has happened already; the next daemon finds out by itself.
-    pub fn save_or_warn(&self) {
-        if let Err(error) = self.save() {
+    /// True when they are written.
+    pub fn save_or_warn(&self) -> bool {
+        let saved = self.save();
+        if let Err(error) = &saved {
             tracing::error!(container = %self.record.id, %error, "cannot save the container's state");
         }
+        saved.is_ok()
     }
 
     /// Tells the world, with the attributes that every event of a container has.

@@ -2,6 +2,7 @@
 //!
 //! Needs root and a static busybox. The executable is its own launcher, hence the small harness.
 mod basics;
+mod measure;
 mod streams;
 mod survival;
 mod world;
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
     }
     if let Some(reason) = world::unavailable() {
         println!("skipped: {reason}");
+        return ExitCode::SUCCESS;
+    }
+    if arguments.iter().any(|argument| argument == "--measure") {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(measure::measure());
         return ExitCode::SUCCESS;
     }
     let words: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();

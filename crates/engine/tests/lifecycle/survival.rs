@@ -97,7 +97,7 @@ async fn what_a_crash_left_is_swept_up() {
         std::fs::create_dir_all(world.directory.path().join(path)).expect("made");
     }
     world.open().await;
-    assert_eq!(world.names("data/active"), [id.clone()]);
+    assert_eq!(world.names("data/active"), std::slice::from_ref(&id));
     world.remove(&id).await;
     world.assert_clean();
 }
