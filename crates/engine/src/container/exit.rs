@@ -59,6 +59,9 @@ impl Supervised {
     /// Writes the end down, then tells it. The task's directory goes last: until then it is the only witness.
     pub fn ended(&mut self, exit: Exit) {
         self.task = None;
+        if exit.out_of_memory && !self.state.oom_killed {
+            self.tell("oom", &[]);
+        }
         self.record_end(&exit);
         let removal = self.record.host_config.auto_remove;
         if !removal && self.save_or_warn() {

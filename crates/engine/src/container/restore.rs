@@ -89,7 +89,7 @@ async fn restore_one(
             state.started_at = before
                 .started_at
                 .filter(|_| before.phase.is_running())
-                .or_else(|| started_at(&directory));
+                .or(Some(found.started_at));
             task = Some(*found);
         }
         Found::Ended(exit) => {
@@ -221,6 +221,7 @@ async fn greet(directory: &Path) -> io::Result<Option<Task>> {
         pidfd,
         state,
         cgroup: Arc::new(cgroup),
+        started_at: started_at(directory).unwrap_or_default(),
     }))
 }
 

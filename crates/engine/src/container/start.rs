@@ -1,6 +1,5 @@
 //! `start`: a container gets its running side.
 use corten_runtime::shim::protocol::{Failure, FailureKind};
-use jiff::Timestamp;
 
 use crate::{
     container::{state::Phase, supervised::Supervised},
@@ -38,7 +37,7 @@ impl Supervised {
                 self.state.oom_killed = false;
                 self.state.error.clear();
                 self.state.stopped_by_user = false;
-                self.state.started_at = Some(Timestamp::now());
+                self.state.started_at = Some(task.started_at);
                 self.task = Some(task);
                 self.save_or_warn();
                 self.tell("start", &[]);

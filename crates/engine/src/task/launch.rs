@@ -23,6 +23,7 @@ use corten_runtime::{
     },
     state,
 };
+use jiff::Timestamp;
 
 use crate::{
     container::{etc, handle::Attacher, log_config, record::Record},
@@ -42,6 +43,8 @@ pub struct Task {
     pub pidfd: OwnedFd,
     pub state: TaskState,
     pub cgroup: Arc<Cgroup>,
+    /// When it was told to run: before anything that it did.
+    pub started_at: Timestamp,
 }
 
 /// Starts a container. When this returns, its program runs.
@@ -75,6 +78,7 @@ async fn attempt(
         // One who went away meanwhile is no reason not to start.
         let _ = attach(&mut line, attacher).await;
     }
+    let started_at = Timestamp::now();
     let started = line
         .request(&ToShim::Start, &[])
         .await
@@ -90,6 +94,7 @@ async fn attempt(
         pidfd,
         state: TaskState { started: true, ..state },
         cgroup: Arc::new(cgroup),
+        started_at,
     })
 }
 

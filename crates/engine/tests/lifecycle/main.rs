@@ -2,6 +2,7 @@
 //!
 //! Needs root and a static busybox. The executable is its own launcher, hence the small harness.
 mod basics;
+mod images;
 mod measure;
 mod streams;
 mod survival;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|argument| argument == launcher::ARGUMENT) {
         launcher::serve();
     }
-    let tests: Vec<Test> = [basics::TESTS, streams::TESTS, survival::TESTS].concat();
+    let tests: Vec<Test> = [basics::TESTS, images::TESTS, streams::TESTS, survival::TESTS].concat();
     if arguments.iter().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

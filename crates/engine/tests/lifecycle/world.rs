@@ -163,7 +163,6 @@ pub fn shell(script: &str) -> CreateOptions {
         },
         host_config: HostConfig {
             network_mode: "none".to_owned(),
-            security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
             binds: Some(vec![format!("{BUSYBOX}:/bin/busybox:ro")]),
             ..HostConfig::default()
         },
