@@ -90,3 +90,15 @@ impl fmt::Display for Error {
 }
 
 impl StdError for Error {}
+
+/// An error with every cause after a colon.
+pub fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -12,6 +12,7 @@ use crate::{
         supervised::{Supervised, timestamp},
     },
     context,
+    error::{Error, causes},
     task::launch,
 };
 
@@ -42,9 +43,7 @@ impl Supervised {
         }
         let _ = rustix::process::pidfd_send_signal(&task.pidfd, Signal::KILL);
         let left = task.state;
-        let cleaned = context::blocking(move || {
-            state::clean_up(&left).map_err(|error| crate::error::Error::system(launch::causes(&error)))
-        });
+        let cleaned = context::blocking(move || state::clean_up(&left).map_err(|error| Error::system(causes(&error))));
         if let Err(error) = cleaned.await {
             tracing::error!(container = %self.record.id, %error, "cannot clean up after a shim that died");
         }

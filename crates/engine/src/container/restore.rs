@@ -24,7 +24,7 @@ use crate::{
         table::Table,
     },
     context::Context,
-    error::{Error, Result},
+    error::{Error, Result, causes},
     task::{
         launch::{self, Task},
         shim::Line,
@@ -276,6 +276,6 @@ fn names_no_record(context: &Context, table: &Table, id: &str) -> bool {
 
 fn warn_if<E: std::error::Error>(removed: std::result::Result<(), E>) {
     if let Err(error) = removed {
-        tracing::warn!(error = %launch::causes(&error), "cannot remove what a crash left");
+        tracing::warn!(error = %causes(&error), "cannot remove what a crash left");
     }
 }

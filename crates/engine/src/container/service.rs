@@ -26,10 +26,9 @@ use crate::{
         wait,
     },
     context::{Context, blocking},
-    error::{Error, Result},
+    error::{Error, Result, causes},
     image::service::ImageService,
     names, signal,
-    task::launch::causes,
 };
 
 pub struct ContainerService {

@@ -9,7 +9,7 @@ use corten_runtime::{
 use crate::{
     container::{handle::Attacher, state::Phase, supervised::Supervised},
     context,
-    error::{Error, Result},
+    error::{Error, Result, causes},
     signal,
     task::launch,
 };
@@ -52,7 +52,7 @@ impl Supervised {
             _ => return Err(self.not_running("")),
         }
         let cgroup = self.cgroup()?;
-        let frozen = context::blocking(move || cgroup.freeze().map_err(|error| Error::system(launch::causes(&error))));
+        let frozen = context::blocking(move || cgroup.freeze().map_err(|error| Error::system(causes(&error))));
         frozen
             .await
             .map_err(|error| Error::system(format!("cannot pause container {}", self.record.id)).because(error))?;
@@ -74,7 +74,7 @@ impl Supervised {
     async fn thaw(&mut self) -> Result<()> {
         let Some(task) = &self.task else { return Ok(()) };
         let cgroup = task.cgroup.clone();
-        let thawed = context::blocking(move || cgroup.thaw().map_err(|error| Error::system(launch::causes(&error))));
+        let thawed = context::blocking(move || cgroup.thaw().map_err(|error| Error::system(causes(&error))));
         thawed
             .await
             .map_err(|error| Error::system(format!("cannot unpause container {}", self.record.id)).because(error))?;

@@ -17,6 +17,7 @@ use corten_runtime::{
         plan,
         task::{Rootfs, Stdio, TaskRequest},
     },
+    security::filter::Filter,
     shim::{
         connection,
         protocol::{Failure, FailureKind, Reply, TaskState, ToShim},
@@ -28,7 +29,7 @@ use jiff::Timestamp;
 use crate::{
     container::{etc, handle::Attacher, log_config, record::Record},
     context::Context,
-    error::Error,
+    error::{Error, causes},
     task::{
         shim::Line,
         spec::{self, Surroundings},
@@ -64,7 +65,10 @@ async fn attempt(
     directory: &Path,
 ) -> Result<Task, Failure> {
     let request = request(context, record, directory.to_owned()).map_err(|error| invalid(error.to_string()))?;
-    let plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
+    let mut plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
+    if let Some(filter) = filter(context, record).map_err(|error| invalid(error.to_string()))? {
+        plan.set_filter(filter);
+    }
     let plan = connection::plan_memfd(&plan).map_err(system("cannot hand over the plan"))?;
     make_directory(directory).map_err(system("cannot create the task's directory"))?;
 
@@ -122,6 +126,11 @@ async fn ask(line: &mut Line, message: &ToShim, fd: &OwnedFd) -> Result<(Reply, 
     }
 }
 
+fn filter(context: &Context, record: &Record) -> crate::error::Result<Option<Filter>> {
+    let (profile, capabilities) = spec::confinement(record)?;
+    context.profiles.filter(&profile, &capabilities)
+}
+
 fn request(context: &Context, record: &Record, directory: PathBuf) -> crate::error::Result<TaskRequest> {
     let layout = context.store.layout();
     let own = layout.container(&record.id);
@@ -132,7 +141,6 @@ fn request(context: &Context, record: &Record, directory: PathBuf) -> crate::err
         private_cgroup_namespace: context.host.cgroup_v2,
         init: init.then_some(context.program.as_path()),
         default_ulimits: &context.config.default_ulimits,
-        seccomp: &|asked, capabilities| context.profiles.resolve(asked, capabilities),
     };
     let active = context.store.active(&record.id, &record.layers);
     let [rows, columns] = record.host_config.console_size;
@@ -213,18 +221,6 @@ fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Failure 
         kind: FailureKind::System,
         message: format!("{doing}: {}", error.into()),
     }
-}
-
-/// An error with every cause after a colon.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<Failure> for Error {

@@ -2,7 +2,7 @@
 use std::{collections::HashMap, path::Path};
 
 use corten_api::types::container::Ulimit;
-use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, Process, Root, Spec};
+use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec};
 
 use crate::{
     container::record::Record,
@@ -55,29 +55,18 @@ pub struct Surroundings<'a> {
     /// Our own program, when it runs as process 1.
     pub init: Option<&'a Path>,
     pub default_ulimits: &'a [Ulimit],
-    /// Resolves a seccomp profile for a set of capabilities.
-    pub seccomp: &'a dyn Fn(&Seccomp, &Capabilities) -> Result<Option<LinuxSeccomp>>,
 }
 
 pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
     let host = &record.host_config;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
-    let capabilities = capabilities::resolve(
-        host.privileged,
-        host.cap_add.as_deref().unwrap_or_default(),
-        host.cap_drop.as_deref().unwrap_or_default(),
-    )?;
-    let profile = match (host.privileged, &security.seccomp) {
-        (true, Seccomp::Default) => Seccomp::Unconfined,
-        (_, asked) => asked.clone(),
-    };
+    let capabilities = capabilities_of(record)?;
     let mut process = process(record, surroundings, &capabilities)?;
     process.set_no_new_privileges(Some(security.no_new_privileges));
 
     let mut root = Root::default();
     root.set_readonly(Some(host.readonly_rootfs));
-    let mut linux = linux(record, surroundings)?;
-    linux.set_seccomp((surroundings.seccomp)(&profile, &capabilities)?);
+    let linux = linux(record, surroundings)?;
 
     let mut spec = Spec::default();
     let own_uts = host.uts_mode != "host";
@@ -100,6 +89,27 @@ pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
             .collect()
     }));
     Ok(spec)
+}
+
+/// The seccomp profile, and the capabilities that its conditions depend on. The filter is compiled apart from the
+/// specification, once for many containers.
+pub fn confinement(record: &Record) -> Result<(Seccomp, Capabilities)> {
+    let host = &record.host_config;
+    let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    let profile = match (host.privileged, security.seccomp) {
+        (true, Seccomp::Default) => Seccomp::Unconfined,
+        (_, asked) => asked,
+    };
+    Ok((profile, capabilities_of(record)?))
+}
+
+fn capabilities_of(record: &Record) -> Result<Capabilities> {
+    let host = &record.host_config;
+    capabilities::resolve(
+        host.privileged,
+        host.cap_add.as_deref().unwrap_or_default(),
+        host.cap_drop.as_deref().unwrap_or_default(),
+    )
 }
 
 fn process(record: &Record, surroundings: &Surroundings<'_>, capabilities: &Capabilities) -> Result<Process> {
@@ -270,7 +280,6 @@ mod tests {
             private_cgroup_namespace: true,
             init,
             default_ulimits: &[],
-            seccomp: &|_, _| Ok(None),
         };
         build(record, &surroundings).expect("valid")
     }

@@ -25,6 +25,13 @@ pub struct Plan {
     pub(crate) child: ChildPlan,
 }
 
+impl Plan {
+    /// A filter that was compiled before, in place of compiling the specification's profile again for each container.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.child.filter = Some(filter);
+    }
+}
+
 /// What the shim does: cgroup, clone, streams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShimPlan {
