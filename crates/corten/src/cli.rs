@@ -7,11 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::arguments::{self, Command, Flag, Matches};
-use crate::command::attach::ATTACH;
-use crate::command::create::CREATE;
-use crate::command::run::RUN;
-use crate::command::start::START;
-use crate::command::{container, system};
+use crate::command::{archive, attach, container, create, events, image, inspect, logs, ps, run, start, stats, system};
 use crate::failure::Failure;
 use crate::help;
 use crate::session::{self, Session};
@@ -23,14 +19,98 @@ struct Group {
     commands: &'static [(&'static str, &'static Command)],
 }
 
-/// Commands that need no group before them, in the order of the help.
-static TOP: &[&Command] = &[&RUN, &CREATE, &START, &ATTACH, &container::PS, &system::VERSION];
+/// Commands that need no group before them.
+static TOP: &[&Command] = &[
+    &attach::ATTACH,
+    &create::CREATE,
+    &events::EVENTS,
+    &image::HISTORY,
+    &archive::IMPORT,
+    &image::IMAGES,
+    &system::INFO,
+    &inspect::INSPECT,
+    &container::KILL,
+    &archive::LOAD,
+    &logs::LOGS,
+    &container::PAUSE,
+    &container::PORT,
+    &ps::PS,
+    &container::RENAME,
+    &container::RESTART,
+    &container::RM,
+    &image::RMI,
+    &run::RUN,
+    &archive::SAVE,
+    &start::START,
+    &stats::STATS,
+    &container::STOP,
+    &image::TAG,
+    &container::TOP,
+    &container::UNPAUSE,
+    &system::VERSION,
+    &container::WAIT,
+];
 
-static GROUPS: &[Group] = &[Group {
-    name: "container",
-    about: "Manage containers",
-    commands: &[("ls", &container::PS), ("list", &container::PS), ("ps", &container::PS)],
-}];
+static GROUPS: &[Group] = &[
+    Group {
+        name: "container",
+        about: "Manage containers",
+        commands: &[
+            ("attach", &attach::ATTACH),
+            ("create", &create::CREATE),
+            ("inspect", &inspect::CONTAINER),
+            ("kill", &container::KILL),
+            ("list", &ps::PS),
+            ("logs", &logs::LOGS),
+            ("ls", &ps::PS),
+            ("pause", &container::PAUSE),
+            ("port", &container::PORT),
+            ("prune", &container::PRUNE),
+            ("ps", &ps::PS),
+            ("remove", &container::RM),
+            ("rename", &container::RENAME),
+            ("restart", &container::RESTART),
+            ("rm", &container::RM),
+            ("run", &run::RUN),
+            ("start", &start::START),
+            ("stats", &stats::STATS),
+            ("stop", &container::STOP),
+            ("top", &container::TOP),
+            ("unpause", &container::UNPAUSE),
+            ("wait", &container::WAIT),
+        ],
+    },
+    Group {
+        name: "image",
+        about: "Manage images",
+        commands: &[
+            ("history", &image::HISTORY),
+            ("import", &archive::IMPORT),
+            ("inspect", &inspect::IMAGE),
+            ("list", &image::IMAGES),
+            ("load", &archive::LOAD),
+            ("ls", &image::IMAGES),
+            ("prune", &image::PRUNE),
+            ("remove", &image::RMI),
+            ("rm", &image::RMI),
+            ("save", &archive::SAVE),
+            ("tag", &image::TAG),
+        ],
+    },
+    Group {
+        name: "system",
+        about: "Manage the engine",
+        commands: &[
+            ("df", &system::DF),
+            ("events", &events::EVENTS),
+            ("info", &system::INFO),
+            ("prune", &system::PRUNE),
+        ],
+    },
+];
+
+/// Other names for the same command, which the help does not repeat.
+const SYNONYMS: &[&str] = &["list", "ps", "remove"];
 
 /// Words of Docker's that later versions will know.
 static NOT_YET: &[&str] = &[
@@ -261,9 +341,7 @@ fn show_help(program: &'static str, words: &[String]) -> Result<u8, Failure> {
 
 fn overview(program: &str) -> String {
     let groups = help::listing(GROUPS.iter().map(|group| (group.name, group.about)));
-    let mut commands: Vec<&&Command> = TOP.iter().collect();
-    commands.sort_by_key(|command| command.name);
-    let commands = help::listing(commands.iter().map(|command| (command.name, command.about)));
+    let commands = help::listing(TOP.iter().map(|command| (command.name, command.about)));
     let daemon = help::listing([("daemon", "Run the daemon")].into_iter());
     let flags = help::options(GLOBAL_FLAGS.iter().collect());
     format!(
@@ -278,8 +356,11 @@ fn group_help(program: &str, name: &str) -> String {
         .iter()
         .find(|group| group.name == name)
         .expect("only groups are found without a command");
-    let mut commands: Vec<&(&str, &Command)> = group.commands.iter().collect();
-    commands.sort_by_key(|(name, _)| *name);
+    let commands: Vec<&(&str, &Command)> = group
+        .commands
+        .iter()
+        .filter(|(name, _)| !SYNONYMS.contains(name))
+        .collect();
     let listing = help::listing(commands.iter().map(|(name, command)| (*name, command.about)));
     format!(
         "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{listing}\n\

@@ -34,12 +34,16 @@ async fn attach(session: Session, matches: Matches) -> Outcome {
     let state = &container.state;
     match () {
         () if !state.running => {
-            return Err(Failure::new("cannot attach to a stopped container, start it first"));
+            return Err(Failure::new("You cannot attach to a stopped container, start it first"));
         }
-        () if state.paused => return Err(Failure::new("cannot attach to a paused container, unpause it first")),
+        () if state.paused => {
+            return Err(Failure::new(
+                "You cannot attach to a paused container, unpause it first",
+            ));
+        }
         () if state.restarting => {
             return Err(Failure::new(
-                "cannot attach to a restarting container, wait until it is running",
+                "You cannot attach to a restarting container, wait until it is running",
             ));
         }
         () => {}

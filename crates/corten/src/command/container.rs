@@ -1,307 +1,292 @@
-//! `ps`: which containers there are.
-use std::collections::BTreeSet;
-
-use corten_api::calls::ListQuery;
-use corten_api::types::container_answers::{ContainerSummary, PortSummary};
+//! The short verbs of containers: stop, restart, kill, pause, unpause, rename, rm, wait, top, port, prune.
+use corten_api::client::{Client, Error};
+use corten_api::types::container_answers::NetworkSettings;
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome, integer};
-use crate::command::filter;
+use crate::command::{confirm, each, filter, run};
+use crate::failure::Failure;
 use crate::session::Session;
-use crate::table::{self, Listing};
-use crate::template::value::Value;
+use crate::table;
 use crate::units;
 
-pub static PS: Command = Command {
-    name: "ps",
-    usage: "[OPTIONS]",
-    about: "List containers",
-    aliases: &["container ls", "container list", "container ps", "ps"],
-    flags: &[&[
-        Flag::switch("all", "Show all containers (only running ones are shown by default)").short('a'),
-        Flag::list("filter", "filter", "Show only what meets the condition")
-            .short('f')
-            .check(filter::check),
-        Flag::single("format", "string", FORMAT_HELP),
-        Flag::single(
-            "last",
-            "int",
-            "Show the n containers created last, in any state (default -1)",
-        )
-        .short('n')
+/// The narrowest column of `top`.
+const TOP_WIDTH: usize = 20;
+
+const MANY: &str = "CONTAINER [CONTAINER...]";
+const MANY_WITH_OPTIONS: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
+
+static STOP_FLAGS: &[Flag] = &[
+    Flag::single("signal", "string", "Signal to send").short('s'),
+    Flag::single("timeout", "int", "Seconds until the container is killed, -1 for never")
+        .short('t')
+        .former("time")
         .check(integer),
-        Flag::switch("latest", "Show the container created last, in any state").short('l'),
-        Flag::switch("no-trunc", "Do not shorten texts"),
-        Flag::switch("quiet", "Show ids only").short('q'),
-        Flag::switch("size", "Show the size of files").short('s'),
-    ]],
-    arity: Arity::Exactly(0),
-    interspersed: true,
-    run: |session, matches| Box::pin(ps(session, matches)),
-};
-
-/// What `--format` accepts, for commands that show lists.
-pub const FORMAT_HELP: &str = "'table', 'table TEMPLATE', 'json' or a template in Go's language";
-
-const HEADINGS: &[(&str, &str)] = &[
-    ("ID", "CONTAINER ID"),
-    ("Names", "NAMES"),
-    ("Image", "IMAGE"),
-    ("Command", "COMMAND"),
-    ("CreatedAt", "CREATED AT"),
-    ("RunningFor", "CREATED"),
-    ("Ports", "PORTS"),
-    ("State", "STATE"),
-    ("Status", "STATUS"),
-    ("Size", "SIZE"),
-    ("Labels", "LABELS"),
-    ("Mounts", "MOUNTS"),
-    ("LocalVolumes", "LOCAL VOLUMES"),
-    ("Networks", "NETWORKS"),
-    ("Platform", "PLATFORM"),
 ];
 
-const COLUMNS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const fn command(name: &'static str, usage: &'static str, about: &'static str) -> Command {
+    Command {
+        name,
+        usage,
+        about,
+        aliases: &[],
+        flags: &[],
+        arity: Arity::AtLeast(1),
+        interspersed: true,
+        run: |_, _| Box::pin(async { Ok(0) }),
+    }
+}
 
-async fn ps(session: Session, matches: Matches) -> Outcome {
-    let format = matches.some("format");
-    let last = matches.number("last").filter(|last| *last > 0);
-    let query = ListQuery {
-        all: matches.on("all"),
-        limit: if matches.on("latest") { Some(1) } else { last },
-        // A template that shows sizes asks for them.
-        size: matches.on("size") || format.is_some_and(|format| format.contains(".Size")),
-        filters: filter::collect(matches.list("filter")),
-    };
-    let containers = session.client().await?.containers(&query).await?;
-    let full = matches.on("no-trunc");
-    let rows: Vec<Value> = containers.iter().map(|container| row(container, full)).collect();
-    let columns = if matches.on("size") {
-        format!("{COLUMNS}\t{{{{.Size}}}}")
-    } else {
-        COLUMNS.to_string()
-    };
-    let listing = Listing {
-        columns: &columns,
-        headings: HEADINGS,
-        quiet: "{{.ID}}",
-    };
-    print!("{}", listing.show(format, matches.on("quiet"), &rows)?);
+pub static STOP: Command = Command {
+    aliases: &["container stop", "stop"],
+    flags: &[STOP_FLAGS],
+    run: |session, matches| {
+        Box::pin(async move {
+            let client = session.client().await?;
+            let (signal, timeout) = (matches.some("signal"), matches.some("timeout"));
+            each::name(&matches.arguments, |name| client.stop(name, signal, timeout)).await
+        })
+    },
+    ..command("stop", MANY_WITH_OPTIONS, "Stop one or more running containers")
+};
+
+pub static RESTART: Command = Command {
+    aliases: &["container restart", "restart"],
+    flags: &[STOP_FLAGS],
+    run: |session, matches| {
+        Box::pin(async move {
+            let client = session.client().await?;
+            let (signal, timeout) = (matches.some("signal"), matches.some("timeout"));
+            each::name(&matches.arguments, |name| client.restart(name, signal, timeout)).await
+        })
+    },
+    ..command("restart", MANY_WITH_OPTIONS, "Restart one or more containers")
+};
+
+pub static KILL: Command = Command {
+    aliases: &["container kill", "kill"],
+    flags: &[&[Flag::single("signal", "string", "Signal to send (default \"KILL\")").short('s')]],
+    run: |session, matches| {
+        Box::pin(async move {
+            let client = session.client().await?;
+            each::name(&matches.arguments, |name| client.kill(name, matches.some("signal"))).await
+        })
+    },
+    ..command("kill", MANY_WITH_OPTIONS, "Kill one or more running containers")
+};
+
+pub static PAUSE: Command = Command {
+    aliases: &["container pause", "pause"],
+    run: |session, matches| {
+        Box::pin(async move {
+            let client = session.client().await?;
+            each::name(&matches.arguments, |name| client.pause(name)).await
+        })
+    },
+    ..command("pause", MANY, "Pause all processes of one or more containers")
+};
+
+pub static UNPAUSE: Command = Command {
+    aliases: &["container unpause", "unpause"],
+    run: |session, matches| {
+        Box::pin(async move {
+            let client = session.client().await?;
+            each::name(&matches.arguments, |name| client.unpause(name)).await
+        })
+    },
+    ..command("unpause", MANY, "Let the processes of one or more containers go on")
+};
+
+pub static RENAME: Command = Command {
+    aliases: &["container rename", "rename"],
+    arity: Arity::Exactly(2),
+    run: |session, matches| Box::pin(rename(session, matches)),
+    ..command("rename", "CONTAINER NEW_NAME", "Rename a container")
+};
+
+async fn rename(session: Session, matches: Matches) -> Outcome {
+    let (old, new) = (matches.argument(0).trim(), matches.argument(1).trim());
+    if old.is_empty() || new.is_empty() {
+        return Err(Failure::new("neither old nor new names may be empty"));
+    }
+    let client = session.client().await?;
+    client.rename(old, new).await.map_err(|error| {
+        eprintln!("{error}");
+        Failure::new(format!("Error: failed to rename container named {old}"))
+    })?;
     Ok(0)
 }
 
-fn row(container: &ContainerSummary, full: bool) -> Value {
-    let command = if full {
-        container.command.clone()
+pub static RM: Command = Command {
+    aliases: &["container rm", "container remove", "rm"],
+    flags: &[&[
+        Flag::switch("force", "Kill the container first if it runs").short('f'),
+        Flag::switch("link", "Remove the link of that name").short('l'),
+        Flag::switch("volumes", "Remove the container's anonymous volumes too").short('v'),
+    ]],
+    run: |session, matches| Box::pin(rm(session, matches)),
+    ..command("rm", MANY_WITH_OPTIONS, "Remove one or more containers")
+};
+
+async fn rm(session: Session, matches: Matches) -> Outcome {
+    let client = session.client().await?;
+    let (force, volumes, link) = (matches.on("force"), matches.on("volumes"), matches.on("link"));
+    let names = matches.arguments.iter().map(|name| name.trim_matches('/').to_string());
+    let names: Vec<String> = names.collect();
+    let results = futures_util::future::join_all(names.iter().map(|name| client.remove(name, force, volumes, link)));
+    let mut failed = false;
+    for (name, result) in names.iter().zip(results.await) {
+        match result {
+            Ok(()) => println!("{name}"),
+            Err(error) => {
+                // What is gone already is what `--force` asks for.
+                failed |= !(force && error.is_not_found());
+                eprintln!("{error}");
+            }
+        }
+    }
+    if failed { Err(Failure::silent(1)) } else { Ok(0) }
+}
+
+pub static WAIT: Command = Command {
+    aliases: &["container wait", "wait"],
+    run: |session, matches| Box::pin(wait(session, matches)),
+    ..command(
+        "wait",
+        MANY,
+        "Wait until one or more containers stop, then print their exit codes",
+    )
+};
+
+async fn wait(session: Session, matches: Matches) -> Outcome {
+    let client = session.client().await?;
+    let mut status = 0;
+    for name in &matches.arguments {
+        match wait_for(&client, name).await {
+            Ok(code) => println!("{code}"),
+            Err(failure) => {
+                eprintln!("{}", failure.text);
+                status = 1;
+            }
+        }
+    }
+    if status == 0 {
+        Ok(0)
     } else {
-        table::ellipsis(&container.command, 20)
+        Err(Failure::silent(status))
+    }
+}
+
+async fn wait_for(client: &Client, name: &str) -> Result<u8, Failure> {
+    run::exit_status(client.wait(name, None).await?).await
+}
+
+pub static TOP: Command = Command {
+    aliases: &["container top", "top"],
+    interspersed: false,
+    run: |session, matches| Box::pin(top(session, matches)),
+    ..command("top", "CONTAINER [ps OPTIONS]", "Show the processes of a container")
+};
+
+async fn top(session: Session, matches: Matches) -> Outcome {
+    let options = matches.arguments[1..].join(" ");
+    let options = Some(options.as_str()).filter(|options| !options.is_empty());
+    let found = session.client().await?.top(matches.argument(0), options).await?;
+    let lines = std::iter::once(&found.titles).chain(&found.processes);
+    let text: String = lines.map(|cells| format!("{}\n", cells.join("\t"))).collect();
+    print!("{}", table::align(&text, TOP_WIDTH));
+    Ok(0)
+}
+
+pub static PORT: Command = Command {
+    aliases: &["container port", "port"],
+    arity: Arity::Between(1, 2),
+    run: |session, matches| Box::pin(port(session, matches)),
+    ..command(
+        "port",
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "Show where the ports of a container are published",
+    )
+};
+
+async fn port(session: Session, matches: Matches) -> Outcome {
+    let name = matches.argument(0);
+    let container = session.client().await?.inspect_container(name).await?;
+    let Some(wanted) = matches.arguments.get(1) else {
+        for (port, address) in published(&container.network_settings) {
+            println!("{port} -> {address}");
+        }
+        return Ok(0);
     };
-    let labels: Vec<String> = container
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
+    let full = if wanted.contains('/') {
+        wanted.clone()
+    } else {
+        format!("{wanted}/tcp")
+    };
+    let found: Vec<String> = published(&container.network_settings)
+        .into_iter()
+        .filter(|(port, _)| *port == full)
+        .map(|(_, address)| address)
         .collect();
-    let mounts: Vec<String> = container
-        .mounts
-        .iter()
-        .map(|mount| {
-            mount
-                .name
-                .as_deref()
-                .filter(|name| !name.is_empty())
-                .unwrap_or(&mount.source)
-        })
-        .map(|name| {
-            if full {
-                name.to_string()
-            } else {
-                table::ellipsis(name, 15)
-            }
-        })
-        .collect();
-    let local = container
-        .mounts
-        .iter()
-        .filter(|mount| mount.driver.as_deref() == Some("local"))
-        .count();
-    let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    Value::map([
-        ("Command", format!("{command:?}")),
-        ("CreatedAt", units::date(container.created)),
-        (
-            "ID",
-            if full {
-                container.id.clone()
-            } else {
-                table::short_id(&container.id)
-            },
-        ),
-        ("Image", image(container, full)),
-        ("Labels", labels.join(",")),
-        ("LocalVolumes", local.to_string()),
-        ("Mounts", mounts.join(",")),
-        ("Names", names(container, full)),
-        ("Networks", networks.join(",")),
-        ("Ports", ports(&container.ports)),
-        ("RunningFor", units::ago(container.created)),
-        ("Size", size(container)),
-        ("State", container.state.clone()),
-        ("Status", container.status.clone()),
-    ])
+    if found.is_empty() {
+        return Err(Failure::new(format!(
+            "Error: No public port '{wanted}' published for {name}"
+        )));
+    }
+    println!("{}", found.join("\n"));
+    Ok(0)
 }
 
-fn image(container: &ContainerSummary, full: bool) -> String {
-    if container.image.is_empty() {
-        return "<no image>".to_string();
+/// Ports of the container and their addresses on the host, by port number.
+fn published(settings: &NetworkSettings) -> Vec<(String, String)> {
+    let number = |port: &str| port.split('/').next().and_then(|digits| digits.parse::<u16>().ok());
+    let mut found = Vec::new();
+    for (port, bindings) in &settings.ports {
+        for binding in bindings.iter().flatten() {
+            let ip = match binding.host_ip.contains(':') {
+                true => format!("[{}]", binding.host_ip),
+                false => binding.host_ip.clone(),
+            };
+            found.push((port.clone(), format!("{ip}:{}", binding.host_port)));
+        }
     }
-    let hex = container.image.strip_prefix("sha256:").unwrap_or(&container.image);
-    let is_id = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !full && is_id {
-        return table::short_id(hex);
-    }
-    // A digest after a tag adds nothing that fits a column.
-    match container.image.split_once('@') {
-        Some((name, _)) if !full && name.rsplit('/').next().is_some_and(|last| last.contains(':')) => name.to_string(),
-        _ => container.image.clone(),
-    }
+    found.sort_by_key(|(port, address)| (number(port), port.clone(), address.clone()));
+    found
 }
 
-/// Names without their slash; those of links (`/web/db`) only when nothing is shortened.
-fn names(container: &ContainerSummary, full: bool) -> String {
-    let names = container
-        .names
-        .iter()
-        .map(|name| name.strip_prefix('/').unwrap_or(name));
-    let names: Vec<&str> = names.filter(|name| full || !name.contains('/')).collect();
-    names.join(",")
-}
-
-fn size(container: &ContainerSummary) -> String {
-    let show = |bytes: Option<u64>| units::decimal_size(bytes.unwrap_or(0) as f64, 3);
-    let own = show(container.size_rw);
-    match container.size_root_fs {
-        Some(all) if all > 0 => format!("{own} (virtual {})", show(Some(all))),
-        _ => own,
-    }
-}
-
-/// `0.0.0.0:8080->80/tcp`, with neighbouring ports drawn together: `8000-8002->80-82/tcp`.
-pub fn ports(ports: &[PortSummary]) -> String {
-    let mut sorted: Vec<&PortSummary> = ports.iter().collect();
-    sorted.sort_by_key(|port| {
-        (
-            port.private_port,
-            port.ip.clone(),
-            port.protocol.clone(),
-            port.public_port,
+pub static PRUNE: Command = Command {
+    flags: &[&[
+        Flag::list(
+            "filter",
+            "filter",
+            "Only those that meet the condition (\"until=<time>\")",
         )
-    });
-    let mut ranges: Vec<Range> = Vec::new();
-    for port in sorted {
-        let ip = port.ip.as_deref().unwrap_or_default();
-        let range = ranges.iter_mut().find(|range| range.takes(port, ip));
-        match range {
-            Some(range) => {
-                range.last += 1;
-                range.public_last = range.public_last.map(|last| last + 1);
-            }
-            None => ranges.push(Range {
-                ip,
-                protocol: &port.protocol,
-                first: port.private_port,
-                last: port.private_port,
-                public_first: port.public_port,
-                public_last: port.public_port,
-            }),
-        }
+        .check(filter::check),
+        Flag::switch("force", "Do not ask").short('f'),
+    ]],
+    arity: Arity::Exactly(0),
+    run: |session, matches| Box::pin(prune(session, matches)),
+    ..command("prune", "[OPTIONS]", "Remove all stopped containers")
+};
+
+async fn prune(session: Session, matches: Matches) -> Outcome {
+    let warning = "WARNING! This will remove all stopped containers.";
+    if !matches.on("force") && !confirm::ask(warning) {
+        return Ok(0);
     }
-    let texts: BTreeSet<String> = ranges.iter().map(Range::show).collect();
-    texts.into_iter().collect::<Vec<String>>().join(", ")
+    let client = session.client().await?;
+    let reclaimed = prune_now(&client, &matches).await?;
+    println!("Total reclaimed space: {}", units::decimal_size(reclaimed as f64, 4));
+    Ok(0)
 }
 
-struct Range<'a> {
-    ip: &'a str,
-    protocol: &'a str,
-    first: u16,
-    last: u16,
-    public_first: Option<u16>,
-    public_last: Option<u16>,
-}
-
-impl Range<'_> {
-    fn takes(&self, port: &PortSummary, ip: &str) -> bool {
-        self.ip == ip
-            && self.protocol == port.protocol
-            && self.last.checked_add(1) == Some(port.private_port)
-            && self.public_last.map(|last| last.wrapping_add(1)) == port.public_port
+/// Removes stopped containers, names them, and returns the bytes that came free.
+pub async fn prune_now(client: &Client, matches: &Matches) -> Result<u64, Error> {
+    let pruned = client
+        .prune_containers(&filter::collect(matches.list("filter")))
+        .await?;
+    let deleted = pruned.containers_deleted.unwrap_or_default();
+    if !deleted.is_empty() {
+        println!("Deleted Containers:\n{}\n", deleted.join("\n"));
     }
-
-    fn show(&self) -> String {
-        let span = |first: u16, last: u16| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        };
-        let inner = format!("{}/{}", span(self.first, self.last), self.protocol);
-        let Some((first, last)) = self.public_first.zip(self.public_last) else {
-            return inner;
-        };
-        let ip = if self.ip.contains(':') {
-            format!("[{}]", self.ip)
-        } else {
-            self.ip.to_string()
-        };
-        format!("{ip}:{}->{inner}", span(first, last))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn port(ip: &str, private: u16, public: Option<u16>) -> PortSummary {
-        let ip = Some(ip.to_string()).filter(|ip| !ip.is_empty());
-        PortSummary {
-            ip,
-            private_port: private,
-            public_port: public,
-            protocol: "tcp".to_string(),
-        }
-    }
-
-    #[test]
-    fn neighbouring_ports_are_drawn_together() {
-        let list = [
-            port("0.0.0.0", 81, Some(8001)),
-            port("0.0.0.0", 80, Some(8000)),
-            port("::", 80, Some(8000)),
-        ];
-        assert_eq!(ports(&list), "0.0.0.0:8000-8001->80-81/tcp, [::]:8000->80/tcp");
-        assert_eq!(
-            ports(&[port("", 80, None), port("", 81, None), port("", 90, None)]),
-            "80-81/tcp, 90/tcp"
-        );
-        assert_eq!(ports(&[]), "");
-    }
-
-    #[test]
-    fn a_row_is_short_unless_asked_otherwise() {
-        let container = ContainerSummary {
-            id: "0123456789abcdef0123".to_string(),
-            names: vec!["/web".to_string(), "/other/alias".to_string()],
-            command: "sh -c 'while true; do sleep 1; done'".to_string(),
-            image: format!("sha256:{}", "ab".repeat(32)),
-            ..ContainerSummary::default()
-        };
-        let short = row(&container, false);
-        let get = |row: &Value, name: &str| row.member(name).unwrap().to_string();
-        assert_eq!(get(&short, "ID"), "0123456789ab");
-        assert_eq!(get(&short, "Command"), "\"sh -c 'while true; …\"");
-        assert_eq!(get(&short, "Image"), "abababababab");
-        assert_eq!(get(&short, "Names"), "web");
-        let full = row(&container, true);
-        assert_eq!(get(&full, "ID"), "0123456789abcdef0123");
-        assert_eq!(get(&full, "Names"), "web,other/alias");
-    }
+    Ok(pruned.space_reclaimed)
 }

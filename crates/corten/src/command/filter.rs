@@ -6,7 +6,7 @@ pub fn check(text: &str) -> Result<(), String> {
     if text.is_empty() || text.contains('=') {
         return Ok(());
     }
-    Err("invalid argument: bad format of filter (expected name=value)".to_string())
+    Err("bad format of filter (expected name=value)".to_string())
 }
 
 /// Filters of many flags.

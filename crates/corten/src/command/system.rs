@@ -1,21 +1,451 @@
-//! `version`: who talks to whom.
+//! The engine as a whole: version, info, df, prune.
+use std::fmt::Write;
+
+use corten_api::client::API_VERSION;
+use corten_api::types::system::{ComponentVersion, DiskUsage, Info, Version};
+
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
+use crate::cli;
+use crate::command::{confirm, container, filter, image, ps};
+use crate::failure::Failure;
 use crate::session::Session;
+use crate::table::{self, Listing};
+use crate::template::evaluate;
+use crate::template::value::Value;
+use crate::units;
+
+const FORMAT: Flag = Flag::single("format", "string", "'json' or a template in Go's language");
 
 pub static VERSION: Command = Command {
     name: "version",
     usage: "[OPTIONS]",
     about: "Show the versions of client and daemon",
     aliases: &["version"],
-    flags: &[&[Flag::single("format", "string", "'json' or a template in Go's language").short('f')]],
+    flags: &[&[FORMAT.short('f')]],
     arity: Arity::Exactly(0),
     interspersed: true,
     run: |session, matches| Box::pin(version(session, matches)),
 };
 
-async fn version(session: Session, _matches: Matches) -> Outcome {
-    println!("Client:\n Version:           {}", env!("CARGO_PKG_VERSION"));
-    let server = session.client().await?.server_version().await?;
-    println!("\nServer:\n Version:           {}", server.version);
+/// Docker's name of the architecture that we were built for.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+async fn version(session: Session, matches: Matches) -> Outcome {
+    let answer = match session.client().await {
+        Ok(client) => client.server_version().await.map(|server| (client.version(), server)),
+        Err(error) => Err(error),
+    };
+    let used = answer.as_ref().map_or(API_VERSION, |(used, _)| used).to_string();
+    if let Some(format) = matches.some("format") {
+        let template = if format == "json" { "{{json .}}" } else { format };
+        let client = Value::map([
+            ("Version", env!("CARGO_PKG_VERSION")),
+            ("ApiVersion", used.as_str()),
+            ("DefaultAPIVersion", API_VERSION),
+            ("GitCommit", cli::build()),
+            ("GoVersion", ""),
+            ("Os", "linux"),
+            ("Arch", architecture()),
+            ("BuildTime", ""),
+            ("Context", "default"),
+        ]);
+        let server = match &answer {
+            Ok((_, server)) => {
+                let json = serde_json::to_string(server).expect("wire documents have string keys only");
+                serde_json::from_str(&json).expect("what was just written is JSON")
+            }
+            Err(_) => Value::Null,
+        };
+        println!(
+            "{}",
+            evaluate::render(template, &Value::map([("Client", client), ("Server", server)]))?
+        );
+        return answer.map(|_| 0).map_err(Failure::from);
+    }
+    let mut text = String::from("Client:\n");
+    let downgraded = if used == API_VERSION {
+        String::new()
+    } else {
+        format!(" (downgraded from {API_VERSION})")
+    };
+    let _ = writeln!(text, " Version:           {}", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(text, " API version:       {used}{downgraded}");
+    let _ = writeln!(text, " Git commit:        {}", cli::build());
+    let _ = writeln!(text, " OS/Arch:           linux/{}", architecture());
+    let _ = writeln!(text, " Context:           default");
+    print!("{text}");
+    let (_, server) = answer?;
+    print!("{}", server_text(&server));
+    Ok(0)
+}
+
+fn server_text(server: &Version) -> String {
+    let platform = if server.platform.name.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", server.platform.name)
+    };
+    let mut text = format!("\nServer:{platform}\n");
+    let engine = [ComponentVersion {
+        name: "Engine".to_string(),
+        version: server.version.clone(),
+        ..Default::default()
+    }];
+    let components = if server.components.is_empty() {
+        &engine[..]
+    } else {
+        &server.components
+    };
+    for component in components {
+        let detail = |name: &str| component.details.get(name).map(String::as_str).unwrap_or_default();
+        let _ = writeln!(text, " {}:\n  Version:          {}", component.name, component.version);
+        if component.name != "Engine" {
+            let _ = writeln!(text, "  GitCommit:        {}", detail("GitCommit"));
+            continue;
+        }
+        let api = format!("{} (minimum version {})", server.api_version, server.min_api_version);
+        let _ = writeln!(text, "  API version:      {api}");
+        for (name, value) in [
+            ("Go version", detail("GoVersion")),
+            ("Git commit", detail("GitCommit")),
+            ("Built", detail("BuildTime")),
+        ] {
+            if !value.is_empty() {
+                let _ = writeln!(text, "  {:<17} {value}", format!("{name}:"));
+            }
+        }
+        let _ = writeln!(text, "  OS/Arch:          {}/{}", server.os, server.arch);
+        let _ = writeln!(text, "  Experimental:     {}", server.experimental);
+    }
+    text
+}
+
+pub static INFO: Command = Command {
+    name: "info",
+    usage: "[OPTIONS]",
+    about: "Show what the daemon and the host are",
+    aliases: &["system info", "info"],
+    flags: &[&[FORMAT.short('f')]],
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    run: |session, matches| Box::pin(info(session, matches)),
+};
+
+async fn info(session: Session, matches: Matches) -> Outcome {
+    if let Some(format) = matches.some("format") {
+        let bytes = session.client().await?.info_raw().await?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))?;
+        println!(
+            "{}",
+            evaluate::render(if format == "json" { "{{json .}}" } else { format }, &value)?
+        );
+        return Ok(0);
+    }
+    print!(
+        "Client:\n Version:    {}\n Context:    default\n Debug Mode: false\n\nServer:\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let info = session.client().await?.info().await?;
+    print!("{}", info_text(&info));
+    for warning in info.warnings.iter().flatten() {
+        eprintln!("{warning}");
+    }
+    Ok(0)
+}
+
+fn info_text(info: &Info) -> String {
+    let mut text = String::new();
+    let mut line = |indent: usize, name: &str, value: &str| {
+        let _ = writeln!(text, "{:indent$}{name}: {value}", "");
+    };
+    line(1, "Containers", &info.containers.to_string());
+    line(2, "Running", &info.containers_running.to_string());
+    line(2, "Paused", &info.containers_paused.to_string());
+    line(2, "Stopped", &info.containers_stopped.to_string());
+    line(1, "Images", &info.images.to_string());
+    line(1, "Server Version", &info.server_version);
+    line(1, "Storage Driver", &info.driver);
+    for [name, value] in &info.driver_status {
+        line(2, name, value);
+    }
+    line(1, "Logging Driver", &info.logging_driver);
+    line(1, "Cgroup Driver", &info.cgroup_driver);
+    line(1, "Cgroup Version", &info.cgroup_version);
+    line(1, "Plugins", "");
+    line(2, "Volume", &info.plugins.volume.join(" "));
+    line(2, "Network", &info.plugins.network.join(" "));
+    line(2, "Log", &info.plugins.log.join(" "));
+    line(1, "Swarm", &info.swarm.local_node_state);
+    let runtimes: Vec<&str> = info.runtimes.keys().map(String::as_str).collect();
+    line(1, "Runtimes", &runtimes.join(" "));
+    line(1, "Default Runtime", &info.default_runtime);
+    line(1, "Init Binary", &info.init_binary);
+    line(1, "Security Options", "");
+    for option in &info.security_options {
+        let mut parts = option
+            .split(',')
+            .map(|part| part.split_once('=').unwrap_or(("name", part)));
+        if let Some((_, name)) = parts.next() {
+            line(2, name, "");
+        }
+        parts.for_each(|(name, value)| line(3, if name == "profile" { "Profile" } else { name }, value));
+    }
+    line(1, "Kernel Version", &info.kernel_version);
+    line(1, "Operating System", &info.operating_system);
+    line(1, "OSType", &info.os_type);
+    line(1, "Architecture", &info.architecture);
+    line(1, "CPUs", &info.n_cpu.to_string());
+    line(1, "Total Memory", &units::binary_size(info.mem_total as f64));
+    line(1, "Name", &info.name);
+    line(1, "ID", &info.id);
+    line(1, "Docker Root Dir", &info.docker_root_dir);
+    line(1, "Debug Mode", &info.debug.to_string());
+    if !info.labels.is_empty() {
+        line(1, "Labels", "");
+        info.labels.iter().for_each(|label| line(2, label, ""));
+    }
+    line(1, "Experimental", &info.experimental_build.to_string());
+    if let Some(registries) = &info.registry_config {
+        line(1, "Insecure Registries", "");
+        registries
+            .insecure_registry_cidrs
+            .iter()
+            .for_each(|range| line(2, range, ""));
+        if !registries.mirrors.is_empty() {
+            line(1, "Registry Mirrors", "");
+            registries.mirrors.iter().for_each(|mirror| line(2, mirror, ""));
+        }
+    }
+    line(1, "Live Restore Enabled", &info.live_restore_enabled.to_string());
+    // A name without a value has no colon where it is an element of a list.
+    let lists = info.labels.iter().chain(&info.security_options);
+    let ranges = info
+        .registry_config
+        .iter()
+        .flat_map(|config| config.insecure_registry_cidrs.iter().chain(&config.mirrors));
+    let elements = lists
+        .chain(ranges)
+        .map(|element| element.split_once('=').map_or(element.as_str(), |(_, name)| name));
+    for element in elements {
+        let element = element.split(',').next().unwrap_or(element);
+        text = text.replace(&format!("  {element}: \n"), &format!("  {element}\n"));
+    }
+    text.replace(": \n", ":\n") + "\n"
+}
+
+pub static DF: Command = Command {
+    name: "df",
+    usage: "[OPTIONS]",
+    about: "Show how much disk is used",
+    aliases: &["system df"],
+    flags: &[&[
+        Flag::single("format", "string", ps::FORMAT_HELP),
+        Flag::switch("verbose", "Show every image, container and volume").short('v'),
+    ]],
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    run: |session, matches| Box::pin(df(session, matches)),
+};
+
+const DF_HEADINGS: &[(&str, &str)] = &[
+    ("Type", "TYPE"),
+    ("TotalCount", "TOTAL"),
+    ("Active", "ACTIVE"),
+    ("Size", "SIZE"),
+    ("Reclaimable", "RECLAIMABLE"),
+];
+
+async fn df(session: Session, matches: Matches) -> Outcome {
+    let usage = session.client().await?.disk_usage().await?;
+    if matches.on("verbose") {
+        print!("{}", verbose_usage(&usage)?);
+        return Ok(0);
+    }
+    let columns = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
+    let listing = Listing {
+        columns,
+        headings: DF_HEADINGS,
+        quiet: "{{.Type}}",
+    };
+    print!("{}", listing.show(matches.some("format"), false, &usage_rows(&usage))?);
+    Ok(0)
+}
+
+fn usage_rows(usage: &DiskUsage) -> Vec<Value> {
+    let row = |kind: &str, total: usize, active: usize, size: i64, reclaimable: i64, share: bool| {
+        let shown = units::decimal_size(reclaimable.max(0) as f64, 4);
+        let percent = if size > 0 { reclaimable.max(0) * 100 / size } else { 0 };
+        let reclaimable = if share && size > 0 {
+            format!("{shown} ({percent}%)")
+        } else {
+            shown
+        };
+        Value::map([
+            ("Active", active.to_string()),
+            ("Reclaimable", reclaimable),
+            ("Size", units::decimal_size(size as f64, 4)),
+            ("TotalCount", total.to_string()),
+            ("Type", kind.to_string()),
+        ])
+    };
+    let used = usage.images.iter().filter(|image| image.containers > 0);
+    let kept: i64 = used.clone().map(|image| image.size - image.shared_size.max(0)).sum();
+    let written = |running: bool| -> i64 {
+        let matching = usage
+            .containers
+            .iter()
+            .filter(|container| !running || is_active(&container.state));
+        matching.map(|container| container.size_rw.unwrap_or(0) as i64).sum()
+    };
+    let active = usage
+        .containers
+        .iter()
+        .filter(|container| is_active(&container.state))
+        .count();
+    let size =
+        |volume: &corten_api::types::volume::Volume| volume.usage_data.as_ref().map_or(0, |data| data.size.max(0));
+    let in_use =
+        |volume: &&corten_api::types::volume::Volume| volume.usage_data.as_ref().is_some_and(|data| data.ref_count > 0);
+    let volumes: i64 = usage.volumes.iter().map(size).sum();
+    let held: i64 = usage.volumes.iter().filter(in_use).map(size).sum();
+    vec![
+        row(
+            "Images",
+            usage.images.len(),
+            used.count(),
+            usage.layers_size,
+            usage.layers_size - kept,
+            true,
+        ),
+        row(
+            "Containers",
+            usage.containers.len(),
+            active,
+            written(false),
+            written(false) - written(true),
+            true,
+        ),
+        row(
+            "Local Volumes",
+            usage.volumes.len(),
+            usage.volumes.iter().filter(in_use).count(),
+            volumes,
+            volumes - held,
+            true,
+        ),
+        row("Build Cache", usage.build_cache.len(), 0, 0, 0, false),
+    ]
+}
+
+fn is_active(state: &str) -> bool {
+    ["running", "paused", "restarting"].contains(&state)
+}
+
+fn verbose_usage(usage: &DiskUsage) -> Result<String, String> {
+    let mut text = String::from("Images space usage:\n\n");
+    let mut lines = String::from("REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS\n");
+    for image in &usage.images {
+        let none = vec!["<none>:<none>".to_string()];
+        for name in if image.repo_tags.is_empty() {
+            &none
+        } else {
+            &image.repo_tags
+        } {
+            let (repository, tag) = image::split_tag(name);
+            let shared = image.shared_size.max(0);
+            let _ = writeln!(
+                lines,
+                "{repository}\t{tag}\t{}\t{}\t{}\t{}\t{}\t{}",
+                table::short_id(&image.id),
+                units::ago(image.created),
+                units::decimal_size(image.size as f64, 3),
+                units::decimal_size(shared as f64, 4),
+                units::decimal_size((image.size - shared) as f64, 4),
+                image.containers.max(0)
+            );
+        }
+    }
+    text.push_str(&table::align(&lines, table::LIST_WIDTH));
+    text.push_str("\nContainers space usage:\n\n");
+    let mut lines = String::from("CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES\n");
+    for container in &usage.containers {
+        let row = ps::row(container, false);
+        let template =
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
+        let _ = writeln!(lines, "{}", evaluate::render(template, &row)?);
+    }
+    text.push_str(&table::align(&lines, table::LIST_WIDTH));
+    text.push_str("\nLocal Volumes space usage:\n\n");
+    let mut lines = String::from("VOLUME NAME\tLINKS\tSIZE\n");
+    for volume in &usage.volumes {
+        let (links, size) = volume
+            .usage_data
+            .as_ref()
+            .map_or((0, 0), |data| (data.ref_count, data.size));
+        let _ = writeln!(
+            lines,
+            "{}\t{links}\t{}",
+            volume.name,
+            units::decimal_size(size.max(0) as f64, 4)
+        );
+    }
+    text.push_str(&table::align(&lines, table::LIST_WIDTH));
+    Ok(text)
+}
+
+pub static PRUNE: Command = Command {
+    name: "prune",
+    usage: "[OPTIONS]",
+    about: "Remove what is not used",
+    aliases: &["system prune"],
+    flags: &[&[
+        Flag::switch(
+            "all",
+            "Remove every image that no container uses, not only those without a name",
+        )
+        .short('a'),
+        Flag::list(
+            "filter",
+            "filter",
+            "Only those that meet the condition (\"label=<key>=<value>\")",
+        )
+        .check(filter::check),
+        Flag::switch("force", "Do not ask").short('f'),
+        Flag::switch("volumes", "Remove anonymous volumes too"),
+    ]],
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    run: |session, matches| Box::pin(prune(session, matches)),
+};
+
+async fn prune(session: Session, matches: Matches) -> Outcome {
+    if matches.on("volumes") {
+        return Err(Failure::new(format!(
+            "{}: removing volumes that nobody uses is not implemented yet, see docs/compatibility.md",
+            session.program
+        )));
+    }
+    let images = match matches.on("all") {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    if !matches.on("force") && !confirm::ask(&warning) {
+        return Ok(0);
+    }
+    let client = session.client().await?;
+    let containers = container::prune_now(&client, &matches).await?;
+    let images = image::prune_now(&client, matches.on("all"), filter::collect(matches.list("filter"))).await?;
+    println!(
+        "Total reclaimed space: {}",
+        units::decimal_size((containers + images) as f64, 4)
+    );
     Ok(0)
 }

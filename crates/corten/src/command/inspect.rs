@@ -1,0 +1,168 @@
+//! `inspect`: everything that is known about an object, as JSON or through a template.
+//!
+//! Documents are printed as the daemon sent them, with their members in its order: nothing passes through our types.
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corten_api::client::{Call, Client, Error, escape};
+
+use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::template::evaluate;
+use crate::template::parse;
+use crate::template::value::Value;
+
+const FORMAT: Flag = Flag::single("format", "string", "'json' or a template in Go's language").short('f');
+const SIZE: Flag = Flag::switch("size", "Show sizes of files too").short('s');
+
+const KINDS: [&str; 10] = [
+    "config",
+    "container",
+    "image",
+    "network",
+    "node",
+    "plugin",
+    "secret",
+    "service",
+    "task",
+    "volume",
+];
+
+pub static INSPECT: Command = Command {
+    name: "inspect",
+    usage: "[OPTIONS] NAME|ID [NAME|ID...]",
+    about: "Show everything that is known about objects",
+    aliases: &["inspect"],
+    flags: &[&[
+        FORMAT,
+        SIZE,
+        Flag::single("type", "string", "Only objects of this kind"),
+    ]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(any(session, matches)),
+};
+
+pub static CONTAINER: Command = Command {
+    name: "inspect",
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    about: "Show everything that is known about containers",
+    aliases: &["container inspect"],
+    flags: &[&[FORMAT, SIZE]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(typed(session, matches, "container")),
+};
+
+pub static IMAGE: Command = Command {
+    name: "inspect",
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    about: "Show everything that is known about images",
+    aliases: &["image inspect"],
+    flags: &[&[
+        FORMAT,
+        Flag::single("platform", "string", "Platform of the image (os[/arch[/variant]])"),
+    ]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(typed(session, matches, "image")),
+};
+
+async fn any(session: Session, matches: Matches) -> Outcome {
+    match matches.some("type").map(str::to_string) {
+        Some(kind) if !KINDS.contains(&kind.as_str()) => {
+            let known: Vec<String> = KINDS.iter().map(|kind| format!("{kind:?}")).collect();
+            Err(Failure::new(format!(
+                "unknown type: {kind:?}: must be one of {}",
+                known.join(", ")
+            )))
+        }
+        Some(kind) => typed(session, matches, &kind).await,
+        None => show(session, matches, None).await,
+    }
+}
+
+async fn typed(session: Session, matches: Matches, kind: &str) -> Outcome {
+    show(session, matches, Some(kind)).await
+}
+
+async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome {
+    let template = match matches.some("format") {
+        None => None,
+        Some("json") => Some(parse::parse("{{json .}}").map_err(evaluate::parse_error)?),
+        Some(format) => {
+            let format = format.replace("\\t", "\t").replace("\\n", "\n");
+            Some(parse::parse(&format).map_err(evaluate::parse_error)?)
+        }
+    };
+    let mut found = Vec::new();
+    let mut errors = Vec::new();
+    let client = session.client().await;
+    for name in &matches.arguments {
+        match &client {
+            Ok(client) => match fetch(client, name, kind, &matches).await {
+                Ok(value) => found.push(value),
+                Err(failure) => errors.push(failure.text),
+            },
+            Err(error) => {
+                errors.push(error.to_string());
+                break;
+            }
+        }
+    }
+    match template {
+        None => println!("{}", Value::List(found).json_indented()),
+        Some(template) => {
+            for value in &found {
+                match evaluate::execute(&template, value) {
+                    Ok(text) => println!("{text}"),
+                    Err(reason) => {
+                        println!();
+                        errors.push(format!("template parsing error: {reason}"));
+                    }
+                }
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(0)
+    } else {
+        Err(Failure::new(errors.join("\n")))
+    }
+}
+
+async fn fetch(client: &Rc<Client>, name: &str, kind: Option<&str>, matches: &Matches) -> Result<Value, Failure> {
+    let bytes = match kind {
+        Some("container") => client.inspect_container_raw(name, matches.on("size")).await?,
+        Some("image") => client.inspect_image_raw(name, matches.some("platform")).await?,
+        Some(kind) => client.bytes(Call::get(format!("/{kind}s/{}", escape(name)))).await?,
+        None => search(client, name, matches.on("size")).await?,
+    };
+    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))
+}
+
+/// Looks among all kinds, the frequent ones first.
+async fn search(client: &Rc<Client>, name: &str, size: bool) -> Result<Bytes, Failure> {
+    // A kind that the daemon does not have yet has no object of that name either.
+    let elsewhere = |error: &Error| error.is_not_found() || error.status() == Some(501);
+    let found = match client.inspect_container_raw(name, size).await {
+        Err(error) if elsewhere(&error) => client.inspect_image_raw(name, None).await,
+        other => other,
+    };
+    let mut found = match found {
+        Err(error) if elsewhere(&error) => Err(error),
+        other => return Ok(other?),
+    };
+    for kind in ["networks", "volumes"] {
+        found = client.bytes(Call::get(format!("/{kind}/{}", escape(name)))).await;
+        match found {
+            Err(ref error) if elsewhere(error) => {}
+            other => return Ok(other?),
+        }
+    }
+    match found {
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(Failure::new(format!("Error: No such object: {name}"))),
+    }
+}
