@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::arguments::{self, Command, Flag, Matches};
+use crate::arguments::{self, Arity, Command, Flag, Matches};
 use crate::command::{archive, attach, container, create, events, image, inspect, logs, ps, run, start, stats, system};
 use crate::failure::Failure;
 use crate::help;
@@ -279,7 +279,13 @@ fn run(
     }
     if let Some(reason) = command.arity.refuse(parsed.arguments.len()) {
         let usage = help::usage(program, &path, command);
-        let hint = format!("Run '{program} {path} --help' for more information");
+        // Docker's own wording differs by the kind of refusal.
+        let verb = if matches!(command.arity, Arity::AtLeast(_)) {
+            "See"
+        } else {
+            "Run"
+        };
+        let hint = format!("{verb} '{program} {path} --help' for more information");
         return Err(Failure::new(format!(
             "{program}: '{program} {path}' {reason}\n\n{usage}\n{hint}"
         )));

@@ -118,6 +118,14 @@ pub fn date(seconds: i64) -> String {
     }
 }
 
+/// `2026-01-02T03:04:05Z`, from seconds since the epoch.
+pub fn date_rfc3339(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        Err(_) => seconds.to_string(),
+    }
+}
+
 /// `1h2m3.5s` in nanoseconds.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     let refuse = || format!("time: invalid duration {text:?}");

@@ -235,7 +235,7 @@ async fn history(session: Session, matches: Matches) -> Outcome {
             };
             let known = line.created > 0;
             let date = if known {
-                units::date(line.created)
+                units::date_rfc3339(line.created)
             } else {
                 String::new()
             };

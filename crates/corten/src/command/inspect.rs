@@ -90,7 +90,7 @@ async fn typed(session: Session, matches: Matches, kind: &str) -> Outcome {
 async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome {
     let template = match matches.some("format") {
         None => None,
-        Some("json") => Some(parse::parse("{{json .}}").map_err(evaluate::parse_error)?),
+        Some("json") => None,
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
             Some(parse::parse(&format).map_err(evaluate::parse_error)?)
@@ -112,6 +112,7 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
         }
     }
     match template {
+        None if matches.some("format").is_some() => println!("{}", Value::List(found).json()),
         None => println!("{}", Value::List(found).json_indented()),
         Some(template) => {
             for value in &found {

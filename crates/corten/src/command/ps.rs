@@ -124,7 +124,7 @@ pub fn row(container: &ContainerSummary, full: bool) -> Value {
         .filter(|mount| mount.driver.as_deref() == Some("local"))
         .count();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    Value::map([
+    let row = Value::map([
         ("Command", format!("{command:?}")),
         ("CreatedAt", units::date(container.created)),
         (
@@ -146,7 +146,8 @@ pub fn row(container: &ContainerSummary, full: bool) -> Value {
         ("Size", size(container)),
         ("State", container.state.clone()),
         ("Status", container.status.clone()),
-    ])
+    ]);
+    row.with_method("Label", Value::map(container.labels.clone()))
 }
 
 fn image(container: &ContainerSummary, full: bool) -> String {

@@ -2,6 +2,7 @@
 use std::fmt::Write;
 
 use corten_api::client::API_VERSION;
+use corten_api::types::container_answers::ContainerSummary;
 use corten_api::types::system::{ComponentVersion, DiskUsage, Info, Version};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
@@ -187,6 +188,15 @@ fn info_text(info: &Info) -> String {
     line(1, "Runtimes", &runtimes.join(" "));
     line(1, "Default Runtime", &info.default_runtime);
     line(1, "Init Binary", &info.init_binary);
+    for (name, commit) in [
+        ("containerd", &info.containerd_commit),
+        ("runc", &info.runc_commit),
+        ("init", &info.init_commit),
+    ] {
+        if !commit.id.is_empty() {
+            line(1, &format!("{name} version"), &commit.id);
+        }
+    }
     line(1, "Security Options", "");
     for option in &info.security_options {
         let mut parts = option
@@ -376,7 +386,11 @@ fn verbose_usage(usage: &DiskUsage) -> Result<String, String> {
     text.push_str("\nContainers space usage:\n\n");
     let mut lines = String::from("CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES\n");
     for container in &usage.containers {
-        let row = ps::row(container, false);
+        let own = ContainerSummary {
+            size_root_fs: None,
+            ..container.clone()
+        };
+        let row = ps::row(&own, false);
         let template =
             "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
         let _ = writeln!(lines, "{}", evaluate::render(template, &row)?);
@@ -397,6 +411,9 @@ fn verbose_usage(usage: &DiskUsage) -> Result<String, String> {
         );
     }
     text.push_str(&table::align(&lines, table::LIST_WIDTH));
+    text.push_str("\nBuild cache usage: 0B\n\n");
+    let heading = "CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n";
+    text.push_str(&table::align(heading, table::LIST_WIDTH));
     Ok(text)
 }
 

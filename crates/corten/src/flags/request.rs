@@ -314,8 +314,14 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>, String> {
     }))
 }
 
-/// Modes that can only be one of a few words.
+/// Modes that can only be one of a few words, and flags that no Linux daemon knows.
 fn check_modes(matches: &Matches) -> Result<(), String> {
+    for name in ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"] {
+        if matches.given(name) {
+            let hosts = "on a Docker daemon running on windows, but the Docker daemon is running on linux";
+            return Err(format!("\"--{name}\" is only supported {hosts}"));
+        }
+    }
     let one_of = |name: &str, words: &[&str]| {
         let value = matches.text(name).unwrap_or_default();
         value.is_empty()

@@ -133,6 +133,14 @@ impl Run {
     fn command(&mut self, command: &[Operand], piped: Option<Value>, dot: &Value) -> Result<Value, String> {
         let (first, rest) = command.split_first().expect("the parser refuses empty commands");
         let Operand::Function(name) = first else {
+            if let (Operand::Path(base, names), [argument], None) = (first, rest, &piped)
+                && let [name] = names.as_slice()
+            {
+                let (value, argument) = (self.operand(base, dot)?, self.operand(argument, dot)?);
+                if let Some(found) = value.call(name, &argument.to_string()) {
+                    return Ok(found);
+                }
+            }
             if !rest.is_empty() || piped.is_some() {
                 return Err("can't give argument to non-function".to_string());
             }
@@ -257,6 +265,13 @@ mod tests {
         for (template, expected) in cases {
             assert_eq!(show(template), expected, "{template}");
         }
+    }
+
+    #[test]
+    fn a_method_is_called_and_never_shown() {
+        let row = Value::map([("ID", "1")]).with_method("Label", Value::map([("a", "b")]));
+        let text = render("{{.Label \"a\"}}{{.Label \"z\"}} {{json .}}", &row);
+        assert_eq!(text.unwrap(), "b {\"ID\":\"1\"}");
     }
 
     #[test]

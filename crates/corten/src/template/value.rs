@@ -4,6 +4,9 @@ use std::fmt::{self, Write};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
+/// Before the name of a method among the members of a map.
+const METHOD: char = '\0';
+
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -24,6 +27,24 @@ impl Value {
                 .map(|(key, value)| (key.into(), value.into()))
                 .collect(),
         )
+    }
+
+    /// Adds a method of one argument: a map to look the argument up in. It is no member: `{{json .}}` does not show it.
+    pub fn with_method(mut self, name: &str, map: Value) -> Value {
+        if let Value::Map(members) = &mut self {
+            members.push((format!("{METHOD}{name}"), map));
+        }
+        self
+    }
+
+    /// What the method gives for this argument; the empty string where the map has nothing.
+    pub fn call(&self, name: &str, argument: &str) -> Option<Value> {
+        let Value::Map(members) = self else { return None };
+        let map = members
+            .iter()
+            .find(|(key, _)| key.strip_prefix(METHOD) == Some(name))
+            .map(|(_, map)| map)?;
+        Some(map.member(argument).cloned().unwrap_or(Value::from("")))
     }
 
     pub fn member(&self, name: &str) -> Option<&Value> {
@@ -75,7 +96,8 @@ impl Value {
             }
             Value::Map(members) if !members.is_empty() => {
                 out.push('{');
-                for (at, (key, value)) in members.iter().enumerate() {
+                let shown = members.iter().filter(|(key, _)| !key.starts_with(METHOD));
+                for (at, (key, value)) in shown.enumerate() {
                     separate(out, at, inner);
                     out.push_str(&json_string(key));
                     out.push_str(if depth.is_some() { ": " } else { ":" });
