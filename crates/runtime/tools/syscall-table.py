@@ -47,6 +47,6 @@ out = f"""//! Which number each system call has in each ABI.
 
 /// `name, [x86_64, x32, i386, aarch64, arm]`, sorted by name; -1 where an ABI does not have the call.
 #[rustfmt::skip]
-pub const SYSCALLS: [(&str, [i32; {len(columns)}]); {len(rows)}] = [
+pub static SYSCALLS: [(&str, [i32; {len(columns)}]); {len(rows)}] = [
 """ + "\n".join(rows) + "\n];\n"
 open(f"{here}/../src/security/syscalls.rs", "w").write(out)

@@ -4,7 +4,7 @@
 
 /// `name, [x86_64, x32, i386, aarch64, arm]`, sorted by name; -1 where an ABI does not have the call.
 #[rustfmt::skip]
-pub const SYSCALLS: [(&str, [i32; 5]); 482] = [
+pub static SYSCALLS: [(&str, [i32; 5]); 482] = [
     ("_llseek", [-1, -1, 140, -1, 140]),
     ("_newselect", [-1, -1, 142, -1, 142]),
     ("_sysctl", [156, -1, 149, -1, 149]),
