@@ -37,6 +37,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// v2: a cgroup whose parent has processes of its own, or is threaded, can be made but not used.
+    #[error(
+        "cgroup {path} cannot hold a container: it is \"{kind}\", because the cgroup above it is threaded or has processes of its own"
+    )]
+    NotADomain { path: PathBuf, kind: String },
     /// Another container, or a leftover with living processes, has the cgroup.
     #[error("cgroup {path} is in use by processes that are not ours")]
     InUse { path: PathBuf },

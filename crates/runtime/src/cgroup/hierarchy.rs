@@ -197,7 +197,7 @@ impl Hierarchies {
             cpuset: has(Controller::Cpuset),
             pids_limit: has(Controller::Pids),
             io_throttle: on_v2(Controller::Io) || legacy_file(Controller::Io, "blkio.throttle.read_bps_device"),
-            io_weight: on_v2(Controller::Io) || legacy_file(Controller::Io, "blkio.bfq.weight"),
+            io_weight: on_v2(Controller::Io) || legacy_file(Controller::Io, "blkio.bfq.io_service_bytes"),
             hugepages: has(Controller::Hugetlb),
         }
     }

@@ -160,12 +160,28 @@ fn create_unified(plan: &UnifiedPlan, path: &str, made: &mut Made) -> Result<(St
         }
     }
     made.make(mount, &leaf, |_| {})?;
+    if !plan.enable.is_empty() {
+        check_domain(&leaf)?;
+    }
     let directory = open_directory(&leaf).map_err(|e| Error::io("open cgroup", &leaf, e))?;
     apply(directory.as_fd(), &leaf, &plan.writes)?;
     if let Some(program) = &plan.devices {
         attach_devices(directory.as_fd(), program)?;
     }
     Ok((leaf.to_string_lossy().into_owned(), directory))
+}
+
+/// A parent that passes all controllers on is in order, so this is only asked where one did not.
+fn check_domain(path: &Path) -> Result<(), Error> {
+    let file = path.join("cgroup.type");
+    let kind = files::read(&file).map_err(|e| Error::io("read", file, e))?;
+    match kind.trim() {
+        "domain" => Ok(()),
+        kind => Err(Error::NotADomain {
+            path: path.to_owned(),
+            kind: kind.to_owned(),
+        }),
+    }
 }
 
 fn attach_devices(directory: BorrowedFd, program: &[u64]) -> Result<(), Error> {
@@ -178,8 +194,24 @@ fn attach_devices(directory: BorrowedFd, program: &[u64]) -> Result<(), Error> {
 fn enable_controllers(plan: &UnifiedPlan, ancestor: &Path) -> Result<(), Error> {
     let path = ancestor.join("cgroup.subtree_control");
     let all: String = plan.enable.iter().map(|name| format!("+{name} ")).collect();
-    if files::write(&path, all.trim_end()).is_ok() {
+    let Err(source) = files::write(&path, all.trim_end()) else {
         return Ok(());
+    };
+    if let Some(Errno::BUSY | Errno::OPNOTSUPP) = Errno::from_io_error(&source) {
+        // Some controllers could still be had, one by one. That would turn a cgroup that holds processes of somebody
+        // else into a threaded one, whose children hold no container: better nothing, where nothing is asked for.
+        return match plan.needed.is_empty() {
+            true => Ok(()),
+            false => {
+                let (controllers, hint) = (plan.needed.join(", "), enable_hint(&source));
+                Err(Error::Enable {
+                    controllers,
+                    path,
+                    hint,
+                    source,
+                })
+            }
+        };
     }
     // One that cannot be had (a real-time process, a parent that withholds it) must not cost the others.
     for name in &plan.enable {
