@@ -130,19 +130,19 @@ fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>) -> Resu
         .prepare_active(&record.id, &record.layers)
         .map_err(|error| Error::system("cannot make the container's writable layer").because(error))?;
     for asked in asked {
-        let point = resolve(context, &record.layers, asked)?;
+        let point = resolve(context, &record.id, &record.layers, asked)?;
         record.mounts.push(point);
     }
     Ok(())
 }
 
 /// Makes the source of a mount be there.
-fn resolve(context: &Context, layers: &[String], asked: Asked) -> Result<MountPoint> {
+fn resolve(context: &Context, id: &str, layers: &[String], asked: Asked) -> Result<MountPoint> {
     let mut point = asked.point;
     match point.kind.as_str() {
         "bind" => check_source(&point.source, asked.create_source)?,
         "volume" => {
-            let (volume, new) = context.volumes.get_or_create(point.name.as_deref())?;
+            let (volume, new) = context.volumes.get_or_create(point.name.as_deref(), id)?;
             point.source = context.volumes.path(&volume.name);
             if asked.copy_up && (new || is_empty(Path::new(&point.source))) {
                 let copied = copy_up::copy_up(&context.store, layers, &point.destination, Path::new(&point.source));

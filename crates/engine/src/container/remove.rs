@@ -41,6 +41,9 @@ impl Supervised {
             }
         }
         let id = self.record.id.clone();
+        if !volumes {
+            self.keep_volumes()?;
+        }
         let store = &self.context.store;
         store
             .delete_record(KIND, &id)
@@ -60,6 +63,14 @@ impl Supervised {
         self.tell("destroy", &[]);
         self.show();
         Ok(())
+    }
+
+    /// Before the record goes: from then on a volume with an owner is litter.
+    fn keep_volumes(&self) -> Result<()> {
+        let anonymous = self.record.mounts.iter().filter(|mount| mount.anonymous);
+        anonymous
+            .filter_map(|mount| mount.name.as_deref())
+            .try_for_each(|name| self.context.volumes.disown(name))
     }
 
     /// Those that were made for this container and that no other uses (`--volumes-from` shares them).

@@ -253,6 +253,15 @@ fn sweep(context: &Context, table: &Table) {
     for id in strangers(&layout.containers()) {
         warn_if(context.store.discard(&layout.container(&id)));
     }
+    for volume in context.volumes.all() {
+        if volume
+            .owner
+            .is_some_and(|owner| names_no_record(context, table, &owner))
+            && let Err(error) = context.volumes.remove(&volume.name)
+        {
+            tracing::warn!(volume = %volume.name, %error, "cannot remove what a crash left");
+        }
+    }
     let volumes = context.volumes.all();
     let entries = fs::read_dir(layout.volumes()).into_iter().flatten().flatten();
     for entry in entries {

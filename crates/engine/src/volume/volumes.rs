@@ -25,8 +25,9 @@ const KIND: &str = "volume";
 pub struct Volume {
     pub name: String,
     pub created: Timestamp,
-    /// Made for one container, without a name of the user's.
-    pub anonymous: bool,
+    /// The container that an anonymous volume was made for and goes with; absent once it is to outlive it.
+    #[serde(default)]
+    pub owner: Option<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
@@ -57,8 +58,8 @@ impl Volumes {
         })
     }
 
-    /// The volume's directory, made when it is new. `None` makes an anonymous one. True when it is new.
-    pub fn get_or_create(&self, name: Option<&str>) -> Result<(Volume, bool)> {
+    /// The volume of this name, or a new anonymous one for the container `owner`. True when it is new.
+    pub fn get_or_create(&self, name: Option<&str>, owner: &str) -> Result<(Volume, bool)> {
         let mut known = self.known.lock().expect("no panic while locked");
         if let Some(volume) = name.and_then(|name| known.get(name)) {
             return Ok((volume.clone(), false));
@@ -66,14 +67,11 @@ impl Volumes {
         let volume = Volume {
             name: name.map_or_else(names::random_id, str::to_owned),
             created: Timestamp::now(),
-            anonymous: name.is_none(),
+            owner: name.is_none().then(|| owner.to_owned()),
             labels: BTreeMap::new(),
         };
-        let document = serde_json::to_string(&volume).expect("a volume is plain data");
         // The record first: a directory without one would be taken for litter.
-        self.store
-            .put_record(KIND, &volume.name, Some(&volume.name), &document)
-            .map_err(|error| Error::system(format!("create {}", volume.name)).because(error))?;
+        self.save(&volume)?;
         if let Err(error) = make_directories(&self.store, &volume.name) {
             let _ = self.store.delete_record(KIND, &volume.name);
             return Err(error);
@@ -81,6 +79,24 @@ impl Volumes {
         known.insert(volume.name.clone(), volume.clone());
         self.tell("create", &volume.name);
         Ok((volume, true))
+    }
+
+    /// Lets a volume outlive the container that it was made for.
+    pub fn disown(&self, name: &str) -> Result<()> {
+        let mut known = self.known.lock().expect("no panic while locked");
+        if let Some(volume) = known.get_mut(name)
+            && volume.owner.take().is_some()
+        {
+            self.save(volume)?;
+        }
+        Ok(())
+    }
+
+    fn save(&self, volume: &Volume) -> Result<()> {
+        let document = serde_json::to_string(volume).expect("a volume is plain data");
+        self.store
+            .put_record(KIND, &volume.name, Some(&volume.name), &document)
+            .map_err(|error| Error::system(format!("create {}", volume.name)).because(error))
     }
 
     /// The caller has made sure that nobody uses it.

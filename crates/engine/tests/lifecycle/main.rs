@@ -27,6 +27,12 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|argument| argument == launcher::ARGUMENT) {
         launcher::serve();
     }
+    if let [word, directory, parent] = arguments.as_slice()
+        && word == survival::VICTIM
+    {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(survival::churn(directory.into(), parent.clone()));
+    }
     let tests: Vec<Test> = [basics::TESTS, images::TESTS, streams::TESTS, survival::TESTS].concat();
     if arguments.iter().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -1,15 +1,25 @@
 //! Containers outlive daemons, and daemons repair what others left.
-use corten_engine::container::view::{AttachOptions, LogsOptions, WaitCondition};
+use corten_engine::{
+    container::{
+        create::Base,
+        view::{AttachOptions, ListOptions, LogsOptions, RemoveOptions, WaitCondition},
+    },
+    engine::Engine,
+};
 use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
 
-use crate::world::{World, shell};
+use crate::world::{World, config, parent, shell};
+
+/// The argument that makes this executable a daemon to be killed.
+pub const VICTIM: &str = "victim";
 
 crate::tests![
     a_running_container_is_found_again,
     an_end_without_a_daemon_is_known_to_the_next,
     a_dead_shim_takes_its_container_with_it,
     what_a_crash_left_is_swept_up,
+    a_daemon_may_be_killed_at_any_instant,
 ];
 
 async fn a_running_container_is_found_again() {
@@ -100,4 +110,97 @@ async fn what_a_crash_left_is_swept_up() {
     assert_eq!(world.names("data/active"), std::slice::from_ref(&id));
     world.remove(&id).await;
     world.assert_clean();
+}
+
+/// Containers of all kinds, until somebody kills this process.
+pub async fn churn(directory: std::path::PathBuf, parent: String) {
+    let engine = Engine::open(config(&directory, &parent)).await.expect("open");
+    let mut tasks = Vec::new();
+    for number in 0..3 {
+        let engine = engine.clone();
+        tasks.push(tokio::spawn(async move {
+            for round in 0.. {
+                let containers = engine.containers();
+                let mut options = shell(if round % 3 == 0 {
+                    "sleep 100"
+                } else {
+                    "echo said; exit 3"
+                });
+                options.host_config.auto_remove = round % 2 == 0;
+                options.config.volumes = Some([("/data".to_owned(), Default::default())].into());
+                let id = containers
+                    .create_on(Base::default(), options)
+                    .await
+                    .expect("created")
+                    .id;
+                let _ = containers.start(&id).await;
+                if round % 4 == 1 {
+                    let _ = containers.pause(&id).await;
+                }
+                if (round + number) % 5 == 2 {
+                    let options = RemoveOptions {
+                        force: true,
+                        volumes: true,
+                    };
+                    let _ = containers.remove(&id, options).await;
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("goes on");
+    }
+}
+
+async fn a_daemon_may_be_killed_at_any_instant() {
+    let mut world = World::new().await;
+    for round in 0..8_u64 {
+        world.close().await;
+        // The lock is released with the last supervisor.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let mut victim = std::process::Command::new(std::env::current_exe().expect("known"))
+            .args([VICTIM.as_ref(), world.directory.path().as_os_str(), parent().as_ref()])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("started");
+        tokio::time::sleep(std::time::Duration::from_millis(250 + 37 * round)).await;
+        victim.kill().expect("killed");
+        victim.wait().expect("reaped");
+
+        world.open().await;
+        let containers = world.engine().containers();
+        let all = containers
+            .list(ListOptions {
+                all: true,
+                ..ListOptions::default()
+            })
+            .await
+            .expect("listed");
+        let mut found: Vec<String> = all.iter().map(|view| view.record.id.clone()).collect();
+        found.sort();
+        for (path, what) in [("data/containers", "directories"), ("data/active", "writable layers")] {
+            let mut names = world.names(path);
+            names.sort();
+            assert_eq!(names, found, "{what} are those of the containers");
+        }
+        for view in &all {
+            let (id, phase) = (&view.record.id, view.state.phase);
+            match phase.status() {
+                "running" | "paused" => {
+                    assert!(
+                        std::path::Path::new(&format!("/proc/{}", view.state.pid)).exists(),
+                        "{id} runs"
+                    );
+                }
+                "exited" => assert!([3, 137].contains(&view.state.exit_code), "{:?}", view.state),
+                status => assert_eq!(status, "created"),
+            }
+            if phase.status() == "created" {
+                // A container whose start was cut off can be started as if nothing had been.
+                containers.start(id).await.expect("started");
+            }
+            world.remove(id).await;
+        }
+        world.assert_clean();
+    }
 }

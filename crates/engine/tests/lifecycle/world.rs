@@ -39,12 +39,7 @@ impl World {
     /// Another daemon in place of the one before.
     pub async fn open(&mut self) {
         self.close().await;
-        let config = EngineConfig {
-            data_root: self.directory.path().join("data"),
-            run_root: self.directory.path().join("run"),
-            cgroup_parent: Some(format!("/corten-test-{}-engine", std::process::id())),
-            ..EngineConfig::default()
-        };
+        let config = config(self.directory.path(), &parent());
         // The data root's lock goes with the last supervisor of the engine before.
         for _ in 0..200 {
             match Engine::open(config.clone()).await {
@@ -134,7 +129,17 @@ impl Drop for World {
     }
 }
 
-fn parent() -> String {
+pub fn config(directory: &Path, parent: &str) -> EngineConfig {
+    EngineConfig {
+        data_root: directory.join("data"),
+        run_root: directory.join("run"),
+        cgroup_parent: Some(format!("/{parent}")),
+        ..EngineConfig::default()
+    }
+}
+
+/// The cgroup above all containers of this process.
+pub fn parent() -> String {
     format!("corten-test-{}-engine", std::process::id())
 }
 
