@@ -78,12 +78,8 @@ fn defaults(host: &HostConfig, writable_cgroups: bool) -> Vec<Mount> {
     match host.ipc_mode.as_str() {
         "none" => {}
         "host" => {
-            mounts.retain(|mount| mount.destination() != Path::new("/dev/mqueue"));
-            mounts.push(bind(
-                Path::new("/dev/mqueue"),
-                "/dev/mqueue",
-                &["rbind", "nosuid", "noexec", "nodev"],
-            ));
+            // A message queue mount shows the IPC namespace that it is made in: the host's, whether or not the host has
+            // it mounted.
             mounts.push(bind(
                 Path::new("/dev/shm"),
                 "/dev/shm",
