@@ -330,7 +330,7 @@ fn pump<R: Read>(
     while let Some(block) = read_block(&mut stream)? {
         inflated += block.len() as u64;
         let compressed = count.load(Ordering::Relaxed);
-        if inflated > BOMB_SIZE && inflated / BOMB_RATIO > compressed {
+        if is_bomb(compressed, inflated) {
             return Err(LayerError::Bomb { compressed, inflated });
         }
         if !send(block) {
@@ -342,6 +342,10 @@ fn pump<R: Read>(
     io::copy(&mut input, &mut io::sink())
         .map_err(LayerError::Read)
         .map(drop)
+}
+
+fn is_bomb(compressed: u64, inflated: u64) -> bool {
+    inflated > BOMB_SIZE && inflated / BOMB_RATIO > compressed
 }
 
 fn read_block(input: &mut impl Read) -> Result<Option<Vec<u8>>, LayerError> {
@@ -359,5 +363,17 @@ pub(crate) fn boot_id() -> String {
         Ok(_) => id.trim().to_owned(),
         // Layers then count as never settled, which costs time and nothing else.
         Err(_) => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_large_and_made_of_nothing() {
+        assert!(is_bomb(1 << 16, 2 << 30));
+        assert!(!is_bomb(1 << 16, 1 << 29), "few bytes do no harm");
+        assert!(!is_bomb(2 << 20, 2 << 30), "as well as gzip can compress zeroes");
     }
 }

@@ -17,8 +17,12 @@ pub enum LayerError {
         source: io::Error,
     },
     /// What stands where a header should.
-    #[error("the header after entry {after:?} {problem}")]
-    Header { after: String, problem: String },
+    #[error("{position} {problem}")]
+    Header {
+        /// `the first header`, `the header after entry "x"`.
+        position: String,
+        problem: String,
+    },
     #[error("not a tar archive")]
     NotTar,
     #[error("{0} compression is not supported: recompress it with gzip or zstd")]

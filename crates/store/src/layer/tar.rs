@@ -308,7 +308,10 @@ impl<R: BufRead> Reader<R> {
 
     fn bad_header(&self, problem: impl Into<String>) -> LayerError {
         LayerError::Header {
-            after: printable(&self.last),
+            position: match self.last.as_slice() {
+                [] => "the first header".to_owned(),
+                last => format!("the header after entry {:?}", printable(last)),
+            },
             problem: problem.into(),
         }
     }
