@@ -5,6 +5,7 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -98,6 +99,7 @@ fn spawn_daemon() -> io::Result<Child> {
     fs::create_dir_all("/run/corten")?;
     let log = fs::OpenOptions::new().create(true).append(true).open(DAEMON_LOG)?;
     std::process::Command::new("/proc/self/exe")
+        .arg0("corten")
         .arg("detached-daemon")
         .current_dir("/")
         .stdin(Stdio::null())

@@ -161,93 +161,101 @@ async fn info(session: Session, matches: Matches) -> Outcome {
     Ok(0)
 }
 
-fn info_text(info: &Info) -> String {
-    let mut text = String::new();
-    let mut line = |indent: usize, name: &str, value: &str| {
-        let _ = writeln!(text, "{:indent$}{name}: {value}", "");
-    };
-    line(1, "Containers", &info.containers.to_string());
-    line(2, "Running", &info.containers_running.to_string());
-    line(2, "Paused", &info.containers_paused.to_string());
-    line(2, "Stopped", &info.containers_stopped.to_string());
-    line(1, "Images", &info.images.to_string());
-    line(1, "Server Version", &info.server_version);
-    line(1, "Storage Driver", &info.driver);
-    for [name, value] in &info.driver_status {
-        line(2, name, value);
+/// The lines of `info`, each deeper than its heading by one blank.
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, indent: usize, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{:indent$}{name}: {value}", "");
     }
-    line(1, "Logging Driver", &info.logging_driver);
-    line(1, "Cgroup Driver", &info.cgroup_driver);
-    line(1, "Cgroup Version", &info.cgroup_version);
-    line(1, "Plugins", "");
-    line(2, "Volume", &info.plugins.volume.join(" "));
-    line(2, "Network", &info.plugins.network.join(" "));
-    line(2, "Log", &info.plugins.log.join(" "));
-    line(1, "Swarm", &info.swarm.local_node_state);
+
+    /// A line that stands for itself, or a heading with its colon.
+    fn item(&mut self, indent: usize, text: &str) {
+        let _ = writeln!(self.0, "{:indent$}{text}", "");
+    }
+
+    fn list(&mut self, heading: &str, items: &[String]) {
+        if !items.is_empty() {
+            self.item(1, &format!("{heading}:"));
+            items.iter().for_each(|item| self.item(2, item));
+        }
+    }
+}
+
+fn info_text(info: &Info) -> String {
+    let mut lines = Lines(String::new());
+    engine_info(&mut lines, info);
+    lines.item(1, "Security Options:");
+    for option in &info.security_options {
+        security_option(&mut lines, option);
+    }
+    lines.line(1, "Kernel Version", &info.kernel_version);
+    lines.line(1, "Operating System", &info.operating_system);
+    lines.line(1, "OSType", &info.os_type);
+    lines.line(1, "Architecture", &info.architecture);
+    lines.line(1, "CPUs", info.n_cpu);
+    lines.line(1, "Total Memory", units::binary_size(info.mem_total as f64));
+    lines.line(1, "Name", &info.name);
+    lines.line(1, "ID", &info.id);
+    lines.line(1, "Docker Root Dir", &info.docker_root_dir);
+    lines.line(1, "Debug Mode", info.debug);
+    lines.list("Labels", &info.labels);
+    lines.line(1, "Experimental", info.experimental_build);
+    if let Some(registries) = &info.registry_config {
+        lines.list("Insecure Registries", &registries.insecure_registry_cidrs);
+        lines.list("Registry Mirrors", &registries.mirrors);
+    }
+    lines.line(1, "Live Restore Enabled", info.live_restore_enabled);
+    lines.0 + "\n"
+}
+
+fn engine_info(lines: &mut Lines, info: &Info) {
+    lines.line(1, "Containers", info.containers);
+    lines.line(2, "Running", info.containers_running);
+    lines.line(2, "Paused", info.containers_paused);
+    lines.line(2, "Stopped", info.containers_stopped);
+    lines.line(1, "Images", info.images);
+    lines.line(1, "Server Version", &info.server_version);
+    lines.line(1, "Storage Driver", &info.driver);
+    for [name, value] in &info.driver_status {
+        lines.line(2, name, value);
+    }
+    lines.line(1, "Logging Driver", &info.logging_driver);
+    lines.line(1, "Cgroup Driver", &info.cgroup_driver);
+    lines.line(1, "Cgroup Version", &info.cgroup_version);
+    lines.item(1, "Plugins:");
+    lines.line(2, "Volume", info.plugins.volume.join(" "));
+    lines.line(2, "Network", info.plugins.network.join(" "));
+    lines.line(2, "Log", info.plugins.log.join(" "));
+    lines.line(1, "Swarm", &info.swarm.local_node_state);
     let runtimes: Vec<&str> = info.runtimes.keys().map(String::as_str).collect();
-    line(1, "Runtimes", &runtimes.join(" "));
-    line(1, "Default Runtime", &info.default_runtime);
-    line(1, "Init Binary", &info.init_binary);
-    for (name, commit) in [
+    lines.line(1, "Runtimes", runtimes.join(" "));
+    lines.line(1, "Default Runtime", &info.default_runtime);
+    lines.line(1, "Init Binary", &info.init_binary);
+    let commits = [
         ("containerd", &info.containerd_commit),
         ("runc", &info.runc_commit),
         ("init", &info.init_commit),
-    ] {
+    ];
+    for (name, commit) in commits {
         if !commit.id.is_empty() {
-            line(1, &format!("{name} version"), &commit.id);
+            lines.line(1, &format!("{name} version"), &commit.id);
         }
     }
-    line(1, "Security Options", "");
-    for option in &info.security_options {
-        let mut parts = option
-            .split(',')
-            .map(|part| part.split_once('=').unwrap_or(("name", part)));
-        if let Some((_, name)) = parts.next() {
-            line(2, name, "");
-        }
-        parts.for_each(|(name, value)| line(3, if name == "profile" { "Profile" } else { name }, value));
-    }
-    line(1, "Kernel Version", &info.kernel_version);
-    line(1, "Operating System", &info.operating_system);
-    line(1, "OSType", &info.os_type);
-    line(1, "Architecture", &info.architecture);
-    line(1, "CPUs", &info.n_cpu.to_string());
-    line(1, "Total Memory", &units::binary_size(info.mem_total as f64));
-    line(1, "Name", &info.name);
-    line(1, "ID", &info.id);
-    line(1, "Docker Root Dir", &info.docker_root_dir);
-    line(1, "Debug Mode", &info.debug.to_string());
-    if !info.labels.is_empty() {
-        line(1, "Labels", "");
-        info.labels.iter().for_each(|label| line(2, label, ""));
-    }
-    line(1, "Experimental", &info.experimental_build.to_string());
-    if let Some(registries) = &info.registry_config {
-        line(1, "Insecure Registries", "");
-        registries
-            .insecure_registry_cidrs
-            .iter()
-            .for_each(|range| line(2, range, ""));
-        if !registries.mirrors.is_empty() {
-            line(1, "Registry Mirrors", "");
-            registries.mirrors.iter().for_each(|mirror| line(2, mirror, ""));
+}
+
+/// `name=seccomp,profile=builtin`: the name, then what is known about it.
+fn security_option(lines: &mut Lines, option: &str) {
+    for (name, value) in option
+        .split(',')
+        .map(|part| part.split_once('=').unwrap_or(("name", part)))
+    {
+        match name {
+            "name" => lines.item(2, value),
+            "profile" => lines.line(3, "Profile", value),
+            name => lines.line(3, name, value),
         }
     }
-    line(1, "Live Restore Enabled", &info.live_restore_enabled.to_string());
-    // A name without a value has no colon where it is an element of a list.
-    let lists = info.labels.iter().chain(&info.security_options);
-    let ranges = info
-        .registry_config
-        .iter()
-        .flat_map(|config| config.insecure_registry_cidrs.iter().chain(&config.mirrors));
-    let elements = lists
-        .chain(ranges)
-        .map(|element| element.split_once('=').map_or(element.as_str(), |(_, name)| name));
-    for element in elements {
-        let element = element.split(',').next().unwrap_or(element);
-        text = text.replace(&format!("  {element}: \n"), &format!("  {element}\n"));
-    }
-    text.replace(": \n", ":\n") + "\n"
 }
 
 pub static DF: Command = Command {

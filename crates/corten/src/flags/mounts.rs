@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use corten_api::types::container::{BindOptions, Mount, TmpfsOptions};
 use serde_json::{Map, Value, json};
 
+use crate::arguments;
 use crate::flags::csv;
 use crate::units;
 
@@ -60,68 +61,33 @@ pub fn parse_mount(text: &str) -> Result<Mount, String> {
         kind: "volume".to_string(),
         ..Mount::default()
     };
-    let mut bind = None::<BindOptions>;
-    let mut tmpfs = None::<TmpfsOptions>;
-    let mut volume = Map::new();
-    let mut image = Map::new();
+    let mut options = Options::default();
     for field in csv::fields(text)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_lowercase(), Some(value)),
             None => (field.to_lowercase(), None),
         };
-        let switch = matches!(key.as_str(), "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive");
-        if value.is_none() && !switch {
+        if value.is_none() && !SWITCHES.contains(&key.as_str()) {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         }
         let value = value.unwrap_or("true");
-        let truth = || super::super::arguments::boolean(value).map_err(|_| format!("invalid value for {key}: {value}"));
         match key.as_str() {
             "type" => mount.kind = value.to_lowercase(),
-            "source" | "src" => {
-                mount.source = value.to_string();
-            }
+            "source" | "src" => mount.source = value.to_string(),
             "target" | "dst" | "destination" => mount.target = value.to_string(),
-            "readonly" | "ro" => mount.read_only = truth()?,
+            "readonly" | "ro" => mount.read_only = truth(&key, value)?,
             "consistency" => mount.consistency = Some(value.to_lowercase()),
-            "bind-propagation" => bind.get_or_insert_default().propagation = Some(value.to_lowercase()),
-            "bind-nonrecursive" => bind.get_or_insert_default().non_recursive = truth()?,
-            "bind-recursive" => recursive(bind.get_or_insert_default(), value)?,
-            "volume-subpath" => drop(volume.insert("Subpath".to_string(), json!(value))),
-            "volume-nocopy" => drop(volume.insert("NoCopy".to_string(), json!(truth()?))),
-            "volume-label" => insert(&mut volume, &["Labels"], value),
-            "volume-driver" => {
-                let driver = volume.entry("DriverConfig").or_insert_with(|| json!({}));
-                driver["Name"] = json!(value);
-            }
-            "volume-opt" => insert(&mut volume, &["DriverConfig", "Options"], value),
-            "image-subpath" => drop(image.insert("Subpath".to_string(), json!(value))),
-            "tmpfs-size" => {
-                let size = units::parse_bytes(value).map_err(|_| format!("invalid value for {key}: {value}"))?;
-                tmpfs.get_or_insert_default().size_bytes = size;
-            }
-            "tmpfs-mode" => {
-                let mode = u32::from_str_radix(value, 8).map_err(|_| format!("invalid value for {key}: {value}"))?;
-                tmpfs.get_or_insert_default().mode = mode;
-            }
+            _ if options.set(&key, value)? => {}
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
     }
-    let present = [
-        ("volume", !volume.is_empty()),
-        ("bind", bind.is_some()),
-        ("image", !image.is_empty()),
-        ("tmpfs", tmpfs.is_some()),
-    ];
     if mount.target.is_empty() {
         return Err("target is required".to_string());
     }
     if mount.kind.is_empty() {
         return Err("type is required".to_string());
     }
-    if let Some((family, _)) = present
-        .iter()
-        .find(|(family, present)| *present && *family != mount.kind)
-    {
+    if let Some(family) = options.families().find(|family| *family != mount.kind) {
         return Err(format!(
             "cannot mix '{family}-*' options with mount type '{}'",
             mount.kind
@@ -130,11 +96,69 @@ pub fn parse_mount(text: &str) -> Result<Mount, String> {
     if mount.kind == "bind" {
         mount.source = absolute(&mount.source);
     }
-    mount.bind_options = bind;
-    mount.tmpfs_options = tmpfs;
-    mount.volume_options = (!volume.is_empty()).then_some(Value::Object(volume));
-    mount.image_options = (!image.is_empty()).then_some(Value::Object(image));
+    mount.bind_options = options.bind;
+    mount.tmpfs_options = options.tmpfs;
+    mount.volume_options = (!options.volume.is_empty()).then_some(Value::Object(options.volume));
+    mount.image_options = (!options.image.is_empty()).then_some(Value::Object(options.image));
     Ok(mount)
+}
+
+/// Keys that need no value.
+const SWITCHES: [&str; 4] = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive"];
+
+fn truth(key: &str, value: &str) -> Result<bool, String> {
+    arguments::boolean(value).map_err(|_| format!("invalid value for {key}: {value}"))
+}
+
+/// Options that belong to one type of mount.
+#[derive(Default)]
+struct Options {
+    bind: Option<BindOptions>,
+    tmpfs: Option<TmpfsOptions>,
+    volume: Map<String, Value>,
+    image: Map<String, Value>,
+}
+
+impl Options {
+    /// Whether the key is one of these.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
+        let refuse = || format!("invalid value for {key}: {value}");
+        match key {
+            "bind-propagation" => self.bind.get_or_insert_default().propagation = Some(value.to_lowercase()),
+            "bind-nonrecursive" => self.bind.get_or_insert_default().non_recursive = truth(key, value)?,
+            "bind-recursive" => recursive(self.bind.get_or_insert_default(), value)?,
+            "volume-subpath" => drop(self.volume.insert("Subpath".to_string(), json!(value))),
+            "volume-nocopy" => drop(self.volume.insert("NoCopy".to_string(), json!(truth(key, value)?))),
+            "volume-label" => insert(&mut self.volume, &["Labels"], value),
+            "volume-driver" => {
+                let driver = self.volume.entry("DriverConfig").or_insert_with(|| json!({}));
+                driver["Name"] = json!(value);
+            }
+            "volume-opt" => insert(&mut self.volume, &["DriverConfig", "Options"], value),
+            "image-subpath" => drop(self.image.insert("Subpath".to_string(), json!(value))),
+            "tmpfs-size" => {
+                let size = units::parse_bytes(value).map_err(|_| refuse())?;
+                self.tmpfs.get_or_insert_default().size_bytes = size;
+            }
+            "tmpfs-mode" => {
+                let mode = u32::from_str_radix(value, 8).map_err(|_| refuse())?;
+                self.tmpfs.get_or_insert_default().mode = mode;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The types that options were given for.
+    fn families(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("volume", !self.volume.is_empty()),
+            ("bind", self.bind.is_some()),
+            ("image", !self.image.is_empty()),
+            ("tmpfs", self.tmpfs.is_some()),
+        ];
+        given.into_iter().filter_map(|(family, given)| given.then_some(family))
+    }
 }
 
 fn recursive(options: &mut BindOptions, value: &str) -> Result<(), String> {

@@ -109,8 +109,10 @@ pub fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, Value>),
 
 impl Attachment {
     fn has_options(&self) -> bool {
-        !(self.ipv4.is_empty() && self.ipv6.is_empty() && self.link_local.is_empty())
-            || !(self.mac_address.is_empty() && self.driver_options.is_empty())
+        let texts = [&self.ipv4, &self.ipv6, &self.mac_address];
+        texts.iter().any(|text| !text.is_empty())
+            || !self.link_local.is_empty()
+            || !self.driver_options.is_empty()
             || self.priority != 0
     }
 

@@ -48,9 +48,9 @@ pub fn parse(text: &str) -> Result<Template, String> {
     };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Text => Ok(Template(nodes)),
-        End::Else(_) => Err("unexpected {{else}}".to_string()),
-        End::End => Err("unexpected {{end}}".to_string()),
+        Stop::Text => Ok(Template(nodes)),
+        Stop::Else(_) => Err("unexpected {{else}}".to_string()),
+        Stop::End => Err("unexpected {{end}}".to_string()),
     }
 }
 
@@ -59,7 +59,7 @@ struct Parser {
 }
 
 /// What ended a list of nodes.
-enum End {
+enum Stop {
     Text,
     End,
     /// With what followed the word: `else if …`.
@@ -67,7 +67,7 @@ enum End {
 }
 
 impl Parser {
-    fn nodes(&mut self) -> Result<(Vec<Node>, End), String> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop), String> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let tokens = match piece {
@@ -80,8 +80,8 @@ impl Parser {
             match tokens.first() {
                 None => return Err("missing value for command".to_string()),
                 Some(Token::Word(word)) => match word.as_str() {
-                    "end" => return Ok((nodes, End::End)),
-                    "else" => return Ok((nodes, End::Else(tokens[1..].to_vec()))),
+                    "end" => return Ok((nodes, Stop::End)),
+                    "else" => return Ok((nodes, Stop::Else(tokens[1..].to_vec()))),
                     "if" | "range" | "with" => nodes.push(self.block(word, &tokens[1..])?),
                     "break" => nodes.push(Node::Break),
                     "continue" => nodes.push(Node::Continue),
@@ -91,7 +91,7 @@ impl Parser {
                 Some(_) => nodes.push(Node::Print(pipeline(&tokens)?)),
             }
         }
-        Ok((nodes, End::Text))
+        Ok((nodes, Stop::Text))
     }
 
     fn block(&mut self, word: &str, head: &[Token]) -> Result<Node, String> {
@@ -101,17 +101,17 @@ impl Parser {
         let condition = pipeline(head)?;
         let (body, end) = self.nodes()?;
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Text => return Err("unexpected EOF".to_string()),
+            Stop::End => Vec::new(),
+            Stop::Text => return Err("unexpected EOF".to_string()),
             // The chained block eats the `end` that closes all of them.
-            End::Else(chained) if !chained.is_empty() => match &chained[0] {
+            Stop::Else(chained) if !chained.is_empty() => match &chained[0] {
                 Token::Word(next) if next == "if" || next == "with" => vec![self.block(next, &chained[1..])?],
                 _ => return Err("unexpected token in else".to_string()),
             },
-            End::Else(_) => match self.nodes()? {
-                (nodes, End::End) => nodes,
-                (_, End::Else(_)) => return Err("unexpected {{else}}".to_string()),
-                (_, End::Text) => return Err("unexpected EOF".to_string()),
+            Stop::Else(_) => match self.nodes()? {
+                (nodes, Stop::End) => nodes,
+                (_, Stop::Else(_)) => return Err("unexpected {{else}}".to_string()),
+                (_, Stop::Text) => return Err("unexpected EOF".to_string()),
             },
         };
         Ok(match word {
