@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches};
+use corten_api::transport::{DEFAULT_SOCKET, DOCKER_SOCKET};
 use corten_engine::engine::Engine;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -25,8 +26,6 @@ use crate::{
     listener::{self, Address, ListenError, Listener},
 };
 
-const DEFAULT_SOCKET: &str = "/run/corten/corten.sock";
-const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// How long clients that are being answered may take when the daemon ends. Streams never end by themselves.
 const PATIENCE: Duration = Duration::from_secs(1);
 

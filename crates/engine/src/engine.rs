@@ -79,6 +79,10 @@ impl Engine {
         &self.inner.containers
     }
 
+    pub fn volumes(&self) -> &Volumes {
+        &self.inner.context.volumes
+    }
+
     pub fn images(&self) -> &ImageService {
         &self.inner.images
     }

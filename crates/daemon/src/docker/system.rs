@@ -259,8 +259,10 @@ async fn images(door: &Door, version: ApiVersion) -> Result<Vec<ImageSummary>, A
         let mut summary = image::summary(view, &containers);
         // Layers that images share are not told apart yet.
         summary.shared_size = 0;
+        let containers = summary.containers.max(0);
         versions::image_summary(version, &mut summary);
-        summary.containers = summary.containers.max(0);
+        // Disk usage counts users at every version, unlike the list of images.
+        summary.containers = containers;
         summary
     });
     Ok(documents.collect())
