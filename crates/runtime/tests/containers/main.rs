@@ -5,6 +5,7 @@
 mod world;
 
 mod basics;
+mod bench;
 mod failures;
 mod isolation;
 mod streams;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
     }
     if let Some(reason) = world::unavailable() {
         println!("skipped: {reason}");
+        return ExitCode::SUCCESS;
+    }
+    if arguments.first().is_some_and(|argument| argument == "bench") {
+        bench::run(arguments.get(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(200));
         return ExitCode::SUCCESS;
     }
     let words: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();

@@ -19,7 +19,7 @@ use std::{
 use corten_runtime::{
     launcher::Launcher,
     process::{
-        plan::compile,
+        plan::{Plan, compile},
         task::{LogFile, Rootfs, Stdio, TaskRequest},
     },
     shim::{
@@ -145,28 +145,15 @@ impl World {
         self.edit(|document| document["mounts"].as_array_mut().unwrap().push(mount))
     }
 
-    /// Launched, and waiting for its start.
-    pub fn create(&self) -> Result<Container, Failure> {
+    pub fn plan(&self) -> Result<Plan, Failure> {
         let mut request = self.request.borrow().clone();
         request.spec = serde_json::from_value(self.document.borrow().clone()).unwrap();
-        let plan = compile(&request).map_err(Failure::from)?;
-        let connection = launcher().connect().unwrap();
-        let file = plan_memfd(&plan).unwrap();
-        send(connection.as_fd(), &ToShim::Launch, &[file.as_fd()]).unwrap();
-        let mut container = Container {
-            connection,
-            pidfd: None,
-            state: None,
-            exit: None,
-        };
-        match container.reply() {
-            Reply::Created(state) => {
-                container.state = Some(state);
-                Ok(container)
-            }
-            Reply::Failed(failure) => Err(failure),
-            other => panic!("{other:?}"),
-        }
+        compile(&request).map_err(Failure::from)
+    }
+
+    /// Launched, and waiting for its start.
+    pub fn create(&self) -> Result<Container, Failure> {
+        launch(&self.plan()?)
     }
 
     pub fn start(&self) -> Result<Container, Failure> {
@@ -225,6 +212,22 @@ impl World {
                 hierarchy.join(&path).display()
             );
         }
+    }
+}
+
+/// What a daemon does with a plan.
+pub fn launch(plan: &Plan) -> Result<Container, Failure> {
+    let connection = launcher().connect().unwrap();
+    let file = plan_memfd(plan).unwrap();
+    send(connection.as_fd(), &ToShim::Launch, &[file.as_fd()]).unwrap();
+    let mut container = Container { connection, pidfd: None, state: None, exit: None };
+    match container.reply() {
+        Reply::Created(state) => {
+            container.state = Some(state);
+            Ok(container)
+        }
+        Reply::Failed(failure) => Err(failure),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,37 @@
+//! How long a start and an end take: `cargo test --release -p corten-runtime --test containers -- bench 200`.
+//!
+//! The container is Docker's default one without limits and filter, its program is busybox's `true`. Minima and medians
+//! are printed; on a busy machine only the minima say something.
+use std::{fs, time::Instant};
+
+use super::world::{World, launch};
+
+const PHASES: [&str; 5] = ["parse + compile", "launch → created", "start → started", "started → exited", "all"];
+
+pub fn run(rounds: usize) {
+    let world = World::new();
+    let mut times: [Vec<u128>; 5] = Default::default();
+    for _ in 0..rounds {
+        for name in ["exit", "state", "shim.sock"] {
+            let _ = fs::remove_file(world.path("task").join(name));
+        }
+        let begin = Instant::now();
+        let plan = world.plan().unwrap();
+        let compiled = Instant::now();
+        let mut container = launch(&plan).unwrap();
+        let created = Instant::now();
+        container.start().unwrap();
+        let started = Instant::now();
+        container.wait();
+        let exited = Instant::now();
+        let spans = [compiled - begin, created - compiled, started - created, exited - started, exited - begin];
+        for (times, span) in times.iter_mut().zip(spans) {
+            times.push(span.as_micros());
+        }
+    }
+    println!("{rounds} rounds, µs: minimum, 10th percentile, median");
+    for (name, mut times) in PHASES.into_iter().zip(times) {
+        times.sort_unstable();
+        println!("{name:30} {:6} {:6} {:6}", times[0], times[times.len() / 10], times[times.len() / 2]);
+    }
+}
