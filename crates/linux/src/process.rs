@@ -5,7 +5,7 @@
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_long},
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
@@ -128,22 +128,28 @@ pub fn close_range_on_exec(first: RawFd) -> io::Result<()> {
     .map(drop)
 }
 
-/// Closes every descriptor from `first` on.
+/// Leaves this process with copies of `keep`, numbered from `first` on, and nothing beyond them.
+///
+/// For a process that is a copy of another and must let go of what that one holds.
 ///
 /// # Safety
-/// No value that owns one of them may be used or dropped afterwards.
-pub unsafe fn close_range(first: RawFd) -> io::Result<()> {
-    // SAFETY: the caller promises that nobody owns these descriptors any more.
-    check(unsafe { syscall(c_long::from(raw::__NR_close_range), first, c_int::MAX, 0) }).map(drop)
-}
-
-/// `close(2)` of a descriptor that this process only has because it is a copy of another.
-///
-/// # Safety
-/// No value that owns it may be used or dropped afterwards.
-pub unsafe fn close(number: RawFd) {
-    // SAFETY: the caller promises that nobody owns it any more.
-    unsafe { rustix::io::close(number) };
+/// No value made before may use or drop a descriptor from `first` on afterwards, those in `keep` included.
+pub unsafe fn keep_only(keep: &[BorrowedFd], first: RawFd) -> io::Result<Vec<OwnedFd>> {
+    let beyond = first + keep.len() as RawFd;
+    let copies = keep.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, beyond));
+    let copies: Vec<OwnedFd> = copies.collect::<Result<_, _>>()?;
+    let mut kept = Vec::with_capacity(copies.len());
+    for (number, copy) in (first..).zip(&copies) {
+        // SAFETY: whatever had the number is, as the caller promises, used no more.
+        kept.push(unsafe {
+            place(copy.as_fd(), number, false)?;
+            OwnedFd::from_raw_fd(number)
+        });
+    }
+    mem::forget(copies);
+    // SAFETY: only raw system calls: nobody owns what is closed, for the copies were forgotten.
+    check(unsafe { syscall(c_long::from(raw::__NR_close_range), beyond, c_int::MAX, 0) })?;
+    Ok(kept)
 }
 
 /// `dup3(2)` onto a number of our choice, inherited across exec when `inherit`.

@@ -1,4 +1,7 @@
-//! The launcher: a small single-threaded process that forks a shim for each container.
+//! The launcher: a small single-threaded process that forks a shim for each container, ahead of time.
+//!
+//! A few shims wait for work, each in a network namespace that nobody has used: what they wait with, a start need not
+//! make. The daemon's socket is theirs as much as the launcher's; each takes one packet from it.
 //!
 //! It is our own binary executed once, through a read-only copy of the mount that it lies on: no container can reach a
 //! writable path to it (CVE-2019-5736), whatever /proc/PID/exe it opens. Shims are its children and are reaped by the
@@ -12,21 +15,26 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
+    time::Duration,
 };
 
 use corten_linux::{
     mount::{self, Attributes},
-    process, signal, socket,
+    namespace, process, signal, socket,
 };
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open},
     io::fcntl_dupfd_cloexec,
     mount::MountAttrFlags,
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
-    process::{Signal, chdir, getpid, set_child_subreaper, setsid, umask},
+    pipe::{PipeFlags, pipe_with},
+    process::{
+        Pid, Signal, chdir, getpid, getppid, set_child_subreaper, set_parent_process_death_signal, setsid, umask,
+    },
 };
 
-use crate::shim::monitor;
+use crate::{process::launch::Birthplace, shim::monitor};
 
 /// The argument that makes our binary a launcher.
 pub const ARGUMENT: &str = "launcher";
@@ -61,7 +69,8 @@ impl Launcher {
     pub fn connect(&self) -> io::Result<OwnedFd> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if socket::send(running.socket.as_fd(), b"s", &[theirs.as_fd()]).is_err() {
+        let dead = running.child.try_wait()?.is_some();
+        if dead || socket::send(running.socket.as_fd(), b"s", &[theirs.as_fd()]).is_err() {
             let _ = running.child.kill();
             let _ = running.child.wait();
             *running = execute(&self.executable)?;
@@ -137,7 +146,7 @@ fn copy_to_memory(executable: &Path) -> io::Result<OwnedFd> {
 /// The body of `corten launcher`: the daemon's socket is standard input. Call it before any thread exists.
 pub fn serve() -> ! {
     let code = match settle() {
-        Ok(socket) => fork_shims(&socket),
+        Ok(socket) => keep_spares(&socket),
         Err(_) => 1,
     };
     process::exit_now(code)
@@ -165,27 +174,99 @@ fn settle() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// One packet, one descriptor, one shim; until the daemon is gone.
-fn fork_shims(socket: &OwnedFd) -> i32 {
+/// How many shims wait for work: as many as can start containers at once.
+const SPARES_MAX: usize = 8;
+
+/// Keeps shims in waiting, each of which takes one packet from the daemon's socket. Ends with the daemon.
+fn keep_spares(socket: &OwnedFd) -> i32 {
+    let host_network = open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let wanted = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, SPARES_MAX);
+    // The other end of each closes when its shim is taken, or dead.
+    let mut spares: Vec<OwnedFd> = Vec::with_capacity(wanted);
     loop {
-        let mut byte = [0; 1];
-        let mut fds = match socket::receive(socket.as_fd(), &mut byte) {
-            Ok((1, fds)) => fds,
-            Ok(_) => return 0,
-            Err(_) => return 1,
-        };
-        let Some(connection) = fds.pop() else { continue };
-        // SAFETY: this process never makes a thread. When it fails, the daemon sees the connection close.
-        if let Ok(None) = unsafe { process::fork() } {
-            become_shim(socket, connection);
+        while spares.len() < wanted {
+            match fork_spare(socket, host_network.as_ref()) {
+                Ok(spare) => spares.push(spare),
+                // Out of memory or processes: whoever waits for a shim gets it when there is room again.
+                Err(_) if spares.is_empty() => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => break,
+            }
+        }
+        let mut sources: Vec<_> = spares.iter().map(|spare| PollFd::new(spare, PollFlags::IN)).collect();
+        sources.push(PollFd::new(socket, PollFlags::empty()));
+        if poll(&mut sources, None).is_err() {
+            continue;
+        }
+        let ready: Vec<_> = sources.iter().map(|source| !source.revents().is_empty()).collect();
+        if ready.last() == Some(&true) {
+            return 0;
+        }
+        let mut ready = ready.into_iter();
+        spares.retain(|_| ready.next() == Some(false));
+    }
+}
+
+fn fork_spare(socket: &OwnedFd, host_network: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let launcher = getpid();
+    // SAFETY: this process never makes a thread.
+    match unsafe { process::fork()? } {
+        Some(_) => Ok(ours),
+        None => {
+            drop(ours);
+            wait_for_work(socket, theirs, host_network, launcher)
         }
     }
 }
 
-fn become_shim(launcher_socket: &OwnedFd, connection: OwnedFd) -> ! {
-    // SAFETY: this copy of the descriptor is used by nobody after this; the launcher has its own.
-    unsafe { process::close(launcher_socket.as_raw_fd()) };
+/// A shim before it has a container: everything that can be made ahead of time, then one packet.
+fn wait_for_work(socket: &OwnedFd, taken: OwnedFd, host_network: Option<&OwnedFd>, launcher: Pid) -> ! {
+    let _ = rustix::thread::set_name(c"corten-spare");
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    if getppid() != Some(launcher) {
+        process::exit_now(0);
+    }
     let _ = setsid();
     signal::set_default(Signal::CHILD.as_raw());
-    monitor::run(connection)
+    let mut keep = vec![socket.as_fd(), taken.as_fd()];
+    keep.extend(host_network.map(|fd| fd.as_fd()));
+    // SAFETY: this process is a copy: what it holds besides is the launcher's, and used by nobody after this.
+    let Ok(kept) = (unsafe { process::keep_only(&keep, 3) }) else {
+        process::exit_now(1)
+    };
+    std::mem::forget(taken);
+    let mut kept = kept.into_iter();
+    let (Some(socket), Some(taken)) = (kept.next(), kept.next()) else {
+        process::exit_now(1)
+    };
+    let host_network = kept.next();
+    let fresh_network = host_network.is_some() && make_network();
+    let mut byte = [0; 1];
+    let connection = match socket::receive(socket.as_fd(), &mut byte) {
+        Ok((1, mut fds)) => fds.pop(),
+        _ => None,
+    };
+    let Some(connection) = connection else {
+        process::exit_now(0)
+    };
+    let _ = set_parent_process_death_signal(None);
+    drop(socket);
+    monitor::run(
+        connection,
+        Birthplace {
+            fresh_network,
+            host_network,
+        },
+        taken,
+    )
+}
+
+/// A network namespace is the dearest part of a container, and the same for all of them.
+fn make_network() -> bool {
+    const CLONE_NEWNET: u64 = 0x4000_0000;
+    namespace::unshare(CLONE_NEWNET)
+        .and_then(|()| namespace::bring_loopback_up())
+        .is_ok()
 }

@@ -10,7 +10,7 @@ use std::{
 use corten_linux::socket;
 use serde::{Deserialize, Serialize};
 
-use crate::shim::protocol::Failure;
+use crate::shim::protocol::{CgroupRecord, Failure};
 
 const PACKET_MAX: usize = 16 * 1024;
 
@@ -30,12 +30,31 @@ pub fn tell(channel: BorrowedFd, message: &FromChild, fds: &[BorrowedFd]) -> io:
 /// What the child says next; `None` when its end has closed.
 pub fn hear(channel: BorrowedFd) -> io::Result<Option<(FromChild, Vec<OwnedFd>)>> {
     let mut buffer = [0; PACKET_MAX];
-    let (length, fds) = socket::receive(channel, &mut buffer)?;
+    let (length, fds) = match socket::receive(channel, &mut buffer) {
+        // It died before it had read everything that we said. What it said itself comes after that error.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => socket::receive(channel, &mut buffer)?,
+        result => result?,
+    };
     if length == 0 {
         return Ok(None);
     }
     let message = postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)?;
     Ok(Some((message, fds)))
+}
+
+/// Tells the child where its cgroup is; it waits for that before anything of it can run.
+pub fn show_cgroup(channel: BorrowedFd, record: &CgroupRecord) -> io::Result<()> {
+    let bytes = postcard::to_allocvec(record).map_err(io::Error::other)?;
+    socket::send(channel, &bytes, &[])
+}
+
+/// Waits for [`show_cgroup`]; `None` when the shim is gone.
+pub fn wait_for_cgroup(channel: BorrowedFd) -> io::Result<Option<CgroupRecord>> {
+    let mut buffer = [0; PACKET_MAX];
+    match socket::receive(channel, &mut buffer)? {
+        (0, _) => Ok(None),
+        (length, _) => Ok(Some(postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)?)),
+    }
 }
 
 /// Lets the child execute its program.

@@ -6,14 +6,14 @@ use std::{
     ffi::CString,
     fs,
     io::{self, Read, Seek},
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
 };
 
 use corten_linux::{namespace, process, seccomp, signal};
 use rustix::{
     fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, makedev, open},
-    io::{Errno, fcntl_dupfd_cloexec},
+    io::Errno,
     process::{
         DumpableBehavior, Resource, Rlimit, chdir, fchdir, getcwd, ioctl_tiocsctty, set_dumpable_behavior, setrlimit,
         setsid, umask,
@@ -36,7 +36,7 @@ use crate::{
         plan::{Capabilities, ChildPlan},
     },
     rootfs::{devices, mask, mounts, pivot},
-    shim::protocol::{CgroupRecord, Failure},
+    shim::protocol::{CgroupRecord, Failure, FailureKind},
 };
 
 /// What the shim hands its child. The descriptors are the shim's own, copied.
@@ -47,30 +47,22 @@ pub(crate) struct Inheritance<'a> {
     pub channel: BorrowedFd<'a>,
     /// stdin, stdout, stderr.
     pub stdio: [BorrowedFd<'a>; 3],
-    pub cgroup: &'a Cgroup,
+    /// Was the network namespace made ahead of time?
+    pub loopback_is_up: bool,
 }
 
 const CHANNEL: RawFd = 3;
-const PLAN: RawFd = 4;
-const FIRST_FREE: RawFd = 5;
 
 /// What a shell says of a program that could not be executed.
 const EXIT_CODE: i32 = 127;
 
 /// Does everything in the plan and becomes the program.
 pub(crate) fn run(inheritance: Inheritance) -> ! {
-    let record = inheritance.cgroup.record();
-    let entered = inheritance
-        .cgroup
-        .enter(0)
-        .map_err(|error| Failure::system("cannot enter the cgroup", &error));
     let offset = inheritance.plan_offset;
-    if settle(&inheritance).is_err() {
-        process::exit_now(EXIT_CODE);
-    }
-    // SAFETY: settle() put both there; nobody else owns them.
-    let (channel, plan) = unsafe { (OwnedFd::from_raw_fd(CHANNEL), OwnedFd::from_raw_fd(PLAN)) };
-    let failure = match entered.and_then(|()| become_program(plan, offset, &record, channel.as_fd())) {
+    let Ok((channel, plan)) = settle(&inheritance) else {
+        process::exit_now(EXIT_CODE)
+    };
+    let failure = match become_program(plan, offset, channel.as_fd(), inheritance.loopback_is_up) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -80,38 +72,40 @@ pub(crate) fn run(inheritance: Inheritance) -> ! {
 
 /// Leaves the child with five descriptors: its streams, the channel and the plan. The shim's own are closed, or a
 /// waiting child would outlive a killed shim.
-fn settle(inheritance: &Inheritance) -> io::Result<()> {
-    let [stdin, stdout, stderr] = inheritance.stdio;
-    let wanted = [stdin, stdout, stderr, inheritance.channel, inheritance.plan];
-    let mut copies = Vec::with_capacity(wanted.len());
-    for fd in wanted {
-        copies.push(fcntl_dupfd_cloexec(fd, 16)?);
+fn settle(inheritance: &Inheritance) -> io::Result<(OwnedFd, OwnedFd)> {
+    for (number, stream) in (0..).zip(inheritance.stdio) {
+        // SAFETY: nobody owns the standard streams.
+        unsafe { process::place(stream, number, true)? };
     }
-    for (number, copy) in (0..).zip(&copies) {
-        // SAFETY: whatever had the number belongs to the shim's half of this copied memory, which is never used again.
-        unsafe { process::place(copy.as_fd(), number, number < CHANNEL)? };
-    }
-    std::mem::forget(copies);
-    // SAFETY: as above; this function's caller never returns into code that owns descriptors.
-    unsafe { process::close_range(FIRST_FREE)? };
+    // SAFETY: this process is a copy of the shim: what it holds besides is the shim's, and the caller never returns into
+    // code that uses it.
+    let mut kept = unsafe { process::keep_only(&[inheritance.channel, inheritance.plan], CHANNEL)? };
     signal::set_default(rustix::process::Signal::PIPE.as_raw());
     signal::set_default(rustix::process::Signal::CHILD.as_raw());
-    Ok(())
+    let plan = kept.pop().ok_or(io::ErrorKind::NotFound)?;
+    let channel = kept.pop().ok_or(io::ErrorKind::NotFound)?;
+    Ok((channel, plan))
 }
 
 enum Never {}
 
-fn become_program(plan: OwnedFd, offset: u64, cgroup: &CgroupRecord, channel: BorrowedFd) -> Result<Never, Failure> {
+fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_up: bool) -> Result<Never, Failure> {
     let plan = read_plan(plan, offset).context(|| "cannot read the plan")?;
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let null = devices::null().context(|| "cannot open /dev/null")?;
-    enter_namespaces(&plan)?;
+    enter_namespaces(&plan, loopback_is_up)?;
     write_host_files(&plan)?;
     set_limits(&plan)?;
     umask(Mode::empty());
     let sources = mounts::open_sources(&plan)?;
     mounts::cut_off()?;
-    let root = mounts::assemble(&plan, sources, cgroup)?;
+    let mut cgroup = CgroupGate {
+        channel,
+        new_namespace: plan.new_cgroup_namespace,
+        record: None,
+    };
+    let root = mounts::assemble(&plan, sources, &mut cgroup)?;
+    cgroup.enter()?;
     devices::make(&plan, root.as_fd())?;
     let terminal = plan
         .terminal
@@ -151,6 +145,35 @@ fn become_program(plan: OwnedFd, offset: u64, cgroup: &CgroupRecord, channel: Bo
     Err(execute::execute(&program, &arguments, &environment))
 }
 
+/// The way into the container's cgroup, taken when it is needed and at the latest before anything of the container can
+/// run.
+pub(crate) struct CgroupGate<'a> {
+    channel: BorrowedFd<'a>,
+    new_namespace: bool,
+    record: Option<CgroupRecord>,
+}
+
+impl CgroupGate<'_> {
+    pub fn enter(&mut self) -> Result<&CgroupRecord, Failure> {
+        const CLONE_NEWCGROUP: u64 = 0x0200_0000;
+        if self.record.is_none() {
+            let say = || "cannot hear from the shim";
+            let Some(record) = channel::wait_for_cgroup(self.channel).context(say)? else {
+                return Err(Failure::new(FailureKind::System, say()));
+            };
+            Cgroup::open(&record)
+                .and_then(|cgroup| cgroup.enter_legacy(0))
+                .map_err(|error| Failure::system("cannot enter the cgroup", &error))?;
+            if self.new_namespace {
+                // Only now: its root is where its maker is.
+                namespace::unshare(CLONE_NEWCGROUP).context(|| "cannot make a cgroup namespace")?;
+            }
+            self.record = Some(record);
+        }
+        Ok(self.record.as_ref().expect("it was just put there"))
+    }
+}
+
 fn read_plan(plan: OwnedFd, offset: u64) -> io::Result<ChildPlan> {
     let mut file = fs::File::from(plan);
     let mut bytes = Vec::new();
@@ -159,17 +182,13 @@ fn read_plan(plan: OwnedFd, offset: u64) -> io::Result<ChildPlan> {
     postcard::from_bytes(&bytes).map_err(io::Error::other)
 }
 
-fn enter_namespaces(plan: &ChildPlan) -> Result<(), Failure> {
-    const CLONE_NEWCGROUP: u64 = 0x0200_0000;
+fn enter_namespaces(plan: &ChildPlan, loopback_is_up: bool) -> Result<(), Failure> {
     for (kind, path) in &plan.join {
         let say = || format!("cannot join the namespace {}", path.display());
         let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(say)?;
         namespace::enter(fd.as_fd(), *kind).context(say)?;
     }
-    if plan.new_cgroup_namespace {
-        namespace::unshare(CLONE_NEWCGROUP).context(|| "cannot make a cgroup namespace")?;
-    }
-    if plan.loopback {
+    if plan.loopback && !loopback_is_up {
         namespace::bring_loopback_up().context(|| "cannot bring the loopback interface up")?;
     }
     if let Some(name) = &plan.hostname {

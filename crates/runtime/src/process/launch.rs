@@ -44,7 +44,8 @@ pub(crate) enum Streams {
 pub(crate) struct Child {
     pub pid: Pid,
     pub pidfd: OwnedFd,
-    pub cgroup: Cgroup,
+    /// There from the clone on, or from shortly after it.
+    cgroup: Option<Cgroup>,
     channel: Option<OwnedFd>,
     streams: Option<Streams>,
     /// The container's namespaces, held so that its exit need not wait for their teardown.
@@ -53,9 +54,44 @@ pub(crate) struct Child {
 }
 
 const CLONE_NEWPID: u64 = 0x2000_0000;
+const CLONE_NEWNET: u64 = 0x4000_0000;
+
+/// Where the shim was born: its network namespace may be one that nobody has used.
+pub(crate) struct Birthplace {
+    /// Made ahead of time, loopback up: the next container's, if it wants one.
+    pub fresh_network: bool,
+    /// The way back.
+    pub host_network: Option<OwnedFd>,
+}
+
+impl Birthplace {
+    /// Takes care of the child's network namespace; what is left for clone3 to make.
+    fn settle(&self, namespaces: u64) -> Result<u64, Failure> {
+        if !self.fresh_network {
+            return Ok(namespaces);
+        }
+        if namespaces & CLONE_NEWNET != 0 {
+            return Ok(namespaces & !CLONE_NEWNET);
+        }
+        let say = || "cannot return to the host's network namespace";
+        let host = self
+            .host_network
+            .as_ref()
+            .ok_or_else(|| Failure::new(FailureKind::System, say()))?;
+        namespace::enter(host.as_fd(), CLONE_NEWNET).context(say)?;
+        Ok(namespaces)
+    }
+}
 
 /// Makes the cgroup and clones the child, which sets to work at once: see [`Child::wait_until_ready`].
-pub(crate) fn clone_child(plan: &ShimPlan, file: BorrowedFd, child_offset: u64) -> Result<Child, Failure> {
+///
+/// A v1 cgroup, which is many directories, is made while the child already works: it joins when it needs to.
+pub(crate) fn clone_child(
+    plan: &ShimPlan,
+    file: BorrowedFd,
+    child_offset: u64,
+    birthplace: &Birthplace,
+) -> Result<Child, Failure> {
     let say = || "cannot prepare the container's streams";
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(say)?;
     let mut theirs = [None, None, None];
@@ -85,21 +121,19 @@ pub(crate) fn clone_child(plan: &ShimPlan, file: BorrowedFd, child_offset: u64) 
         let fd = File::open(path).context(say)?;
         namespace::enter(fd.as_fd(), CLONE_NEWPID).context(say)?;
     }
-    let cgroup = manager::create(&plan.cgroup).map_err(|error| Failure {
-        kind: FailureKind::Invalid,
-        ..Failure::system("cannot make the cgroup", &error)
-    })?;
-    let flags = CloneFlags::from_bits_retain(plan.namespaces);
+    let namespaces = birthplace.settle(plan.namespaces)?;
+    let cgroup = plan.cgroup.unified.is_some().then(|| make_cgroup(plan)).transpose()?;
+    let into = cgroup.as_ref().and_then(Cgroup::unified_fd);
     // SAFETY: the shim has one thread.
-    match unsafe { process::clone3(flags, cgroup.unified_fd()) } {
+    let mut child = match unsafe { process::clone3(CloneFlags::from_bits_retain(namespaces), into) } {
         Ok(Cloned::Child) => init::run(Inheritance {
             plan: file,
             plan_offset: child_offset,
             channel: child_channel.as_fd(),
             stdio: theirs.each_ref().map(|fd| fd.as_ref().unwrap_or(&null).as_fd()),
-            cgroup: &cgroup,
+            loopback_is_up: birthplace.fresh_network,
         }),
-        Ok(Cloned::Parent { pid, pidfd }) => Ok(Child {
+        Ok(Cloned::Parent { pid, pidfd }) => Child {
             pid,
             pidfd,
             cgroup,
@@ -107,15 +141,34 @@ pub(crate) fn clone_child(plan: &ShimPlan, file: BorrowedFd, child_offset: u64) 
             streams,
             _held: Vec::new(),
             undo: true,
-        }),
+        },
         Err(error) => {
-            let _ = cgroup.delete();
-            Err(Failure::system("cannot clone the container's process", &error))
+            let _ = cgroup.map(|cgroup| cgroup.delete());
+            return Err(Failure::system("cannot clone the container's process", &error));
         }
+    };
+    if child.cgroup.is_none() {
+        child.cgroup = Some(make_cgroup(plan)?);
     }
+    let channel = child.channel.as_ref().expect("it was just put there");
+    // A child that is gone already is found out when its word is waited for.
+    let _ = channel::show_cgroup(channel.as_fd(), &child.cgroup().record());
+    child.hold_namespaces();
+    Ok(child)
+}
+
+fn make_cgroup(plan: &ShimPlan) -> Result<Cgroup, Failure> {
+    manager::create(&plan.cgroup).map_err(|error| Failure {
+        kind: FailureKind::Invalid,
+        ..Failure::system("cannot make the cgroup", &error)
+    })
 }
 
 impl Child {
+    pub fn cgroup(&self) -> &Cgroup {
+        self.cgroup.as_ref().expect("clone_child made it")
+    }
+
     /// Waits until only the program is missing.
     pub fn wait_until_ready(&mut self) -> Result<(), Failure> {
         let channel = self.channel.as_ref().expect("the channel is there until the start");
@@ -125,7 +178,6 @@ impl Child {
                 if let (Some(ours), Some(theirs)) = (fds.next(), fds.next()) {
                     self.streams = Some(Streams::Terminal { ours, theirs });
                 }
-                self.hold_namespaces();
                 Ok(())
             }
             Some((FromChild::Failed(failure), _)) => Err(failure),
@@ -146,7 +198,7 @@ impl Child {
 
     fn died_early(&self) -> Failure {
         match self.wait() {
-            Ok(code) if self.cgroup.oom_kills().unwrap_or(0) > 0 => Failure::invalid(format!(
+            Ok(code) if self.cgroup().oom_kills().unwrap_or(0) > 0 => Failure::invalid(format!(
                 "the memory limit is too low: the kernel killed the container's process before it could start (exit \
                  code {code})"
             )),
@@ -200,8 +252,10 @@ impl Child {
         if mem::replace(&mut self.undo, false) {
             let _ = self.signal(Signal::KILL.as_raw());
             let _ = self.wait();
-            let _ = self.cgroup.kill_all();
-            let _ = self.cgroup.delete();
+            if let Some(cgroup) = &self.cgroup {
+                let _ = cgroup.kill_all();
+                let _ = cgroup.delete();
+            }
         }
     }
 

@@ -25,9 +25,12 @@ use rustix::{
 
 use crate::{
     error::Context,
-    process::plan::{ChildPlan, MountPlan, MountSource, RootfsPlan},
+    process::{
+        init::CgroupGate,
+        plan::{ChildPlan, MountPlan, MountSource, RootfsPlan},
+    },
     rootfs::cgroups,
-    shim::protocol::{CgroupRecord, Failure},
+    shim::protocol::Failure,
 };
 
 /// Detached mounts of what is bound, in the order of the plan; `None` for those that are made later.
@@ -79,7 +82,7 @@ pub(crate) fn cut_off() -> Result<(), Failure> {
 }
 
 /// Puts the root file system and all mounts together; the result is the root's descriptor.
-pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &CgroupRecord) -> Result<OwnedFd, Failure> {
+pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &mut CgroupGate) -> Result<OwnedFd, Failure> {
     let say = || format!("cannot mount the root file system at {}", plan.stage.display());
     let stage = open(
         &plan.stage,
@@ -92,7 +95,7 @@ pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &CgroupRecord
     for (mount, bind) in plan.mounts.iter().zip(sources.binds) {
         match (&mount.what, bind) {
             (MountSource::Cgroups(view), _) => {
-                cgroups::attach(view, &mount.options, cgroup, root.as_fd(), &mount.target)?;
+                cgroups::attach(view, &mount.options, cgroup.enter()?, root.as_fd(), &mount.target)?;
             }
             (MountSource::Filesystem { kind, source }, _) => attach_filesystem(mount, kind, source, root.as_fd())?,
             (MountSource::Bind { .. }, Some(tree)) => attach_bind(mount, tree, root.as_fd())?,
@@ -153,16 +156,16 @@ const MUST_BE_REAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 fn attach_filesystem(mount: &MountPlan, kind: &str, source: &Option<String>, root: BorrowedFd) -> Result<(), Failure> {
     let target = &mount.target;
     let say = || format!("cannot mount {kind} at {}", target.display());
-    let place = fd::ensure(root, target, Make::Directory).context(say)?;
-    if MUST_BE_REAL.iter().any(|path| target == Path::new(path)) {
-        match fd::open_without_links(root, target, OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(_) => {}
-            Err(_) => {
-                let message = format!("{} is not a directory of the image itself", target.display());
-                return Err(Failure::invalid(format!("{}: {message}", say())));
-            }
+    let place = match fd::open_without_links(root, target, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(place) => place,
+        Err(error)
+            if error.kind() != io::ErrorKind::NotFound && MUST_BE_REAL.iter().any(|path| target == Path::new(path)) =>
+        {
+            let message = format!("{} is not a directory of the image itself", target.display());
+            return Err(Failure::invalid(format!("{}: {message}", say())));
         }
-    }
+        Err(_) => fd::ensure(root, target, Make::Directory).context(say)?,
+    };
     let context = mount::open_filesystem(kind).context(say)?;
     let configure = || -> io::Result<()> {
         if let Some(source) = source.as_deref().filter(|source| !source.is_empty()) {
@@ -196,6 +199,8 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Res
     let say = || "cannot mount the overlay root file system";
     let context = mount::open_filesystem("overlay").context(say)?;
     let configure = || -> io::Result<()> {
+        // What df(1) and everyone who looks for the container's root goes by.
+        fsconfig_set_string(&context, "source", "overlay")?;
         set_lowers(context.as_fd(), lowers)?;
         fsconfig_set_string(&context, "upperdir", upper)?;
         fsconfig_set_string(&context, "workdir", work)?;

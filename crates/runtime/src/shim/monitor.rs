@@ -31,7 +31,7 @@ use super::{
 use crate::{
     error::Context,
     process::{
-        launch::{Child, clone_child},
+        launch::{Birthplace, Child, clone_child},
         plan::ShimPlan,
     },
     state::start_ticks,
@@ -43,11 +43,14 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(30);
 
 /// A fresh shim's whole life on its first connection.
-pub(crate) fn run(connection: OwnedFd) -> ! {
+///
+/// `taken` tells the launcher, by being dropped, that it needs another shim in waiting: once the start is done, so that
+/// making that one costs the start nothing.
+pub(crate) fn run(connection: OwnedFd, birthplace: Birthplace, taken: OwnedFd) -> ! {
     let _ = rustix::thread::set_name(c"corten-shim");
     if let Ok(Some((ToShim::Launch, fds))) = receive_request(connection.as_fd()) {
-        match launch(&connection, fds) {
-            Ok(monitor) => monitor.watch(connection),
+        match launch(&connection, fds, birthplace) {
+            Ok(monitor) => monitor.watch(connection, taken),
             Err(failure) => reply(&connection, Reply::Failed(failure), &[]),
         }
     }
@@ -73,7 +76,7 @@ struct Monitor {
 }
 
 /// Makes the container, up to the point where only the program is missing.
-fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>) -> Result<Monitor, Failure> {
+fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>, birthplace: Birthplace) -> Result<Monitor, Failure> {
     let file = fds
         .into_iter()
         .next()
@@ -85,13 +88,8 @@ fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>) -> Result<Monitor, Failure> {
         Mode::empty(),
     )
     .context(|| format!("cannot open {}", plan.directory.display()))?;
-    match set_up(
-        connection,
-        plan,
-        directory.try_clone().context(|| "cannot set the shim up")?,
-        &file,
-        child_offset,
-    ) {
+    let same = directory.try_clone().context(|| "cannot set the shim up")?;
+    match set_up(connection, plan, same, &file, child_offset, birthplace) {
         Ok(monitor) => Ok(monitor),
         Err(failure) => {
             remove_files(&directory);
@@ -106,12 +104,14 @@ fn set_up(
     directory: OwnedFd,
     file: &OwnedFd,
     child_offset: u64,
+    birthplace: Birthplace,
 ) -> Result<Monitor, Failure> {
-    let mut child = clone_child(&plan, file.as_fd(), child_offset)?;
+    let mut child = clone_child(&plan, file.as_fd(), child_offset, &birthplace)?;
+    drop(birthplace);
     // The child is at work: what follows costs no time of its own.
     let prepared = prepare(&plan, &directory, &child);
     child.wait_until_ready()?;
-    let (poll, listener, log, state) = prepared?;
+    let (poll, listener, log, state, state_file) = prepared?;
     let say = || "cannot set the shim up";
     let stdio = Stdio::new(child.take_streams(), plan.open_stdin, plan.stdin_once, log, &poll).context(say)?;
     poll.add(child.pidfd.as_fd(), Key::Process, Interest::READ)
@@ -121,7 +121,6 @@ fn set_up(
         .context(say)?;
     // A daemon that does not read must not hold the container up.
     fcntl_setfl(connection, OFlags::NONBLOCK).context(say)?;
-    let state_file = write_file(&directory, files::STATE, &state).context(say)?;
     const CLONE_NEWPID: u64 = 0x2000_0000;
     Ok(Monitor {
         poll,
@@ -137,7 +136,7 @@ fn set_up(
     })
 }
 
-type Prepared = (Poll, OwnedFd, Option<Log>, TaskState);
+type Prepared = (Poll, OwnedFd, Option<Log>, TaskState, File);
 
 fn prepare(plan: &ShimPlan, directory: &OwnedFd, child: &Child) -> Result<Prepared, Failure> {
     let say = || "cannot set the shim up";
@@ -155,9 +154,10 @@ fn prepare(plan: &ShimPlan, directory: &OwnedFd, child: &Child) -> Result<Prepar
         shim_start_ticks: start_ticks(shim).context(say)?,
         started: false,
         terminal: plan.terminal,
-        cgroup: child.cgroup.record(),
+        cgroup: child.cgroup().record(),
     };
-    Ok((poll, listener, log, state))
+    let state_file = write_file(directory, files::STATE, &state).context(say)?;
+    Ok((poll, listener, log, state, state_file))
 }
 
 /// Whole or not at all: written beside and renamed.
@@ -179,12 +179,13 @@ fn remove_files(directory: &OwnedFd) {
 }
 
 impl Monitor {
-    fn watch(mut self, connection: OwnedFd) -> ! {
+    fn watch(mut self, connection: OwnedFd, taken: OwnedFd) -> ! {
         reply(
             &connection,
             Reply::Created(self.state.clone()),
             &[self.child.pidfd.as_fd()],
         );
+        drop(taken);
         self.connections.push((0, connection));
         loop {
             let timeout = self.stdio.busy.then_some(REST_AFTER);
@@ -308,7 +309,7 @@ impl Monitor {
             },
             ToShim::KillAll => self
                 .child
-                .cgroup
+                .cgroup()
                 .kill_all()
                 .map_err(|error| Failure::system("cannot kill the container", &error)),
             ToShim::ReopenLog => match &mut self.stdio.log {
@@ -334,13 +335,13 @@ impl Monitor {
             .map_or(0, |since| since.as_nanos() as i64);
         let mut reason = None;
         if !self.own_pid_namespace
-            && let Err(error) = self.child.cgroup.kill_all()
+            && let Err(error) = self.child.cgroup().kill_all()
         {
             reason = Some(format!("processes were left behind: {error}"));
         }
         self.stdio.drain(&self.poll);
-        let out_of_memory = self.child.cgroup.oom_kills().is_ok_and(|kills| kills > 0);
-        if let Err(error) = self.child.cgroup.delete() {
+        let out_of_memory = self.child.cgroup().oom_kills().is_ok_and(|kills| kills > 0);
+        if let Err(error) = self.child.cgroup().delete() {
             reason = Some(format!("the cgroup was left behind: {error}"));
         }
         self.child.forget();

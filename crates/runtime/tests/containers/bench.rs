@@ -6,7 +6,13 @@ use std::{fs, time::Instant};
 
 use super::world::{World, launch};
 
-const PHASES: [&str; 5] = ["parse + compile", "launch → created", "start → started", "started → exited", "all"];
+const PHASES: [&str; 5] = [
+    "parse + compile",
+    "launch → created",
+    "start → started",
+    "started → exited",
+    "all",
+];
 
 pub fn run(rounds: usize) {
     let world = World::new();
@@ -24,7 +30,13 @@ pub fn run(rounds: usize) {
         let started = Instant::now();
         container.wait();
         let exited = Instant::now();
-        let spans = [compiled - begin, created - compiled, started - created, exited - started, exited - begin];
+        let spans = [
+            compiled - begin,
+            created - compiled,
+            started - created,
+            exited - started,
+            exited - begin,
+        ];
         for (times, span) in times.iter_mut().zip(spans) {
             times.push(span.as_micros());
         }
@@ -32,6 +44,11 @@ pub fn run(rounds: usize) {
     println!("{rounds} rounds, µs: minimum, 10th percentile, median");
     for (name, mut times) in PHASES.into_iter().zip(times) {
         times.sort_unstable();
-        println!("{name:30} {:6} {:6} {:6}", times[0], times[times.len() / 10], times[times.len() / 2]);
+        println!(
+            "{name:30} {:6} {:6} {:6}",
+            times[0],
+            times[times.len() / 10],
+            times[times.len() / 2]
+        );
     }
 }

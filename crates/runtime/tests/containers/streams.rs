@@ -57,7 +57,7 @@ fn both_streams_are_logged() {
 fn a_log_is_reopened() {
     let world = World::new();
     let mut container = world
-        .script("echo one; trap 'echo two; exit' TERM; sleep 1000 & wait")
+        .script("trap 'echo two; exit' TERM; echo one; sleep 1000 & wait")
         .start()
         .unwrap();
     while world.printed().is_empty() {

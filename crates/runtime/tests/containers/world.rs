@@ -220,7 +220,12 @@ pub fn launch(plan: &Plan) -> Result<Container, Failure> {
     let connection = launcher().connect().unwrap();
     let file = plan_memfd(plan).unwrap();
     send(connection.as_fd(), &ToShim::Launch, &[file.as_fd()]).unwrap();
-    let mut container = Container { connection, pidfd: None, state: None, exit: None };
+    let mut container = Container {
+        connection,
+        pidfd: None,
+        state: None,
+        exit: None,
+    };
     match container.reply() {
         Reply::Created(state) => {
             container.state = Some(state);
