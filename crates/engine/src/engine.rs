@@ -111,6 +111,8 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
     let failed = |error| Error::system("cannot open the data root").because(error);
     let store = Arc::new(Store::open(layout).map_err(failed)?);
     let launcher = Launcher::spawn().map_err(|error| Error::system("cannot start the launcher").because(error))?;
+    // After the launcher, so that containers begin with the limit that the operator set.
+    raise_open_files();
     let program =
         std::env::current_exe().map_err(|error| Error::system("cannot find our own program").because(error))?;
     Ok(Context {
@@ -131,5 +133,18 @@ fn make_run_root(path: &Path) -> Result<()> {
             Err(Error::system(format!("cannot create {}", path.display())).because(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// Each container costs a few descriptors; the usual soft limit of 1024 is for programs that call select(2).
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -19,6 +19,7 @@ crate::tests![
     fifty_throw_away_containers_lose_nothing,
     a_container_can_be_paused_renamed_and_started_again,
     anonymous_volumes_go_with_their_container,
+    lists_are_filtered_and_the_rest_is_pruned,
 ];
 
 async fn a_container_runs_to_its_end_and_goes() {
@@ -221,4 +222,59 @@ async fn anonymous_volumes_go_with_their_container() {
     assert_eq!(world.names("data/volumes"), ["store"]);
     let file = world.directory.path().join("data/volumes/store/_data/file");
     assert_eq!(std::fs::read_to_string(file).expect("kept"), "kept\n");
+}
+
+async fn lists_are_filtered_and_the_rest_is_pruned() {
+    let world = World::new().await;
+    let containers = world.engine().containers();
+    let mut labelled = named("first", shell("exit 4"));
+    labelled.config.labels.insert("tier".to_owned(), "back".to_owned());
+    let (first, _) = world.run(labelled).await;
+    let second = world.start(named("second", shell("sleep 100"))).await;
+    let third = world.create(named("third", shell("true"))).await;
+    let names = |all: bool, limit: usize, filters: &[(&str, &str)]| {
+        let filters = filters
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), vec![value.to_owned()]))
+            .collect();
+        containers.list(ListOptions {
+            all,
+            limit,
+            filters,
+            ..ListOptions::default()
+        })
+    };
+    for (all, limit, filters, expected) in [
+        (false, 0, &[][..], "second"),
+        (true, 0, &[], "third second first"),
+        (false, 2, &[], "third second"),
+        (true, 0, &[("name", "^/(fir|sec)")], "second first"),
+        (true, 0, &[("label", "tier=back")], "first"),
+        (false, 0, &[("status", "exited")], "first"),
+        (true, 0, &[("exited", "4")], "first"),
+        (true, 0, &[("before", "second")], "first"),
+        (true, 0, &[("since", "first"), ("status", "created")], "third"),
+        (true, 0, &[("id", &second[..10])], "second"),
+        (
+            true,
+            0,
+            &[("network", "none"), ("volume", "/bin/busybox")],
+            "third second first",
+        ),
+        (true, 0, &[("ancestor", "nothing")], ""),
+    ] {
+        let views = names(all, limit, filters).await.expect("valid");
+        let found: Vec<&str> = views.iter().map(|view| view.record.name.as_str()).collect();
+        assert_eq!(found.join(" "), expected, "{filters:?}");
+    }
+    let error = names(true, 0, &[("color", "red")]).await.expect_err("unknown");
+    assert_eq!(error.to_string(), "invalid filter 'color'");
+
+    let mut pruned = containers.prune(&Default::default()).await.expect("pruned").deleted;
+    pruned.sort();
+    let mut expected = vec![first, third];
+    expected.sort();
+    assert_eq!(pruned, expected);
+    world.remove(&second).await;
+    world.assert_clean();
 }
