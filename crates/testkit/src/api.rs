@@ -114,6 +114,7 @@ impl Connection {
     #[track_caller]
     pub fn send(&mut self, method: &str, path: &str, body: Option<&Value>) {
         let body = body.map(Value::to_string).unwrap_or_default();
+        let path = path.replace('"', "%22").replace(' ', "%20");
         let kind = if body.is_empty() {
             ""
         } else {

@@ -178,9 +178,13 @@ fn log_drivers_are_none_or_json_file() {
         error.contains("configured logging driver does not support reading"),
         "{error}"
     );
-    let error = daemon.docker("create --log-driver no-such busybox").fails(1);
+    let error = daemon
+        .docker("create --network none --log-driver no-such busybox")
+        .fails(1);
     assert!(error.contains("no-such"), "{error}");
-    let error = daemon.docker("create --log-opt no-such=1 busybox").fails(1);
+    let error = daemon
+        .docker("create --network none --log-opt no-such=1 busybox")
+        .fails(1);
     assert!(
         error.contains("unknown log opt 'no-such' for json-file log driver"),
         "{error}"

@@ -77,10 +77,7 @@ fn a_command_that_cannot_be_executed_is_126_and_names_it() {
         let error = daemon
             .docker(["run", "--rm", "--network", "none", "busybox", path])
             .fails(126);
-        assert!(
-            error.contains(path) && error.to_lowercase().contains(reason),
-            "{error}"
-        );
+        assert!(error.contains(path) && error.to_lowercase().contains(reason), "{error}");
         let error = daemon
             .corten(["run", "--rm", "--network", "none", "busybox", path])
             .fails(126);

@@ -80,11 +80,15 @@ fn a_missing_source_is_made_for_v_and_refused_for_mount() {
 #[test]
 fn mounts_that_contradict_each_other_are_refused() {
     let daemon = daemon();
-    let error = daemon.docker("create --network none -v /tmp:/x -v /etc:/x busybox").fails(1);
+    let error = daemon
+        .docker("create --network none -v /tmp:/x -v /etc:/x busybox")
+        .fails(1);
     assert!(error.contains("Duplicate mount point: /x"), "{error}");
     let error = daemon.docker("create --network none -v /tmp:/ busybox").fails(1);
     assert!(error.contains("destination can't be '/'"), "{error}");
-    let error = daemon.docker("create --network none -v relative/path:/x busybox").fails(1);
+    let error = daemon
+        .docker("create --network none -v relative/path:/x busybox")
+        .fails(1);
     assert!(
         error.contains("includes invalid characters for a local volume name"),
         "{error}"

@@ -89,12 +89,12 @@ impl Log {
         self.flush();
     }
 
-    /// Writes what never got its newline. It gets one here, as readers expect.
+    /// Writes what never got its newline, without one: `logs` gives back the bytes that were printed.
     pub fn finish(&mut self) {
         let time = timestamp();
         for stream in [Stream::Stdout, Stream::Stderr] {
             if !self.unfinished[stream as usize].is_empty() {
-                self.put(stream, &[], true, &time);
+                self.put(stream, &[], false, &time);
             }
         }
         self.flush();
@@ -346,7 +346,7 @@ mod tests {
             ("err\n", "stderr"),
             ("two\n", "stdout"),
             ("\n", "stdout"),
-            ("rest\n", "stdout"),
+            ("rest", "stdout"),
         ];
         assert_eq!(seen, wanted);
     }
