@@ -774,3 +774,43 @@ fn architectures_carry_libseccomps_tokens() {
     // The oracle's input relies on it.
     assert_eq!(Arch::ScmpArchX32 as u32, 0x4000_003e);
 }
+
+/// `cargo test --release -p corten-runtime --test seccomp -- --ignored --nocapture how_long`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_compiling_and_loading_take() {
+    let microseconds = |mut work: Box<dyn FnMut()>| {
+        let mut times: Vec<u128> = Vec::new();
+        for _ in 0..200 {
+            let start = std::time::Instant::now();
+            work();
+            times.push(start.elapsed().as_nanos() / 1000);
+        }
+        times.sort_unstable();
+        (times[0], times[100])
+    };
+    let profile = docker_default(&HashSet::new());
+    let filter = compile(&profile).unwrap();
+    println!(
+        "default profile as data: {:?} µs (least, median)",
+        microseconds(Box::new(|| drop(docker_default(&HashSet::new()))))
+    );
+    println!(
+        "compile: {:?} µs",
+        microseconds(Box::new(move || drop(compile(&profile).unwrap())))
+    );
+    let load = move || {
+        let filter = filter.clone();
+        // Filters stay until their thread ends: a thread for each.
+        let thread = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            let start = std::time::Instant::now();
+            corten_linux::seccomp::set_filter(&filter.program, filter.flags).unwrap();
+            start.elapsed().as_nanos() / 1000
+        });
+        thread.join().unwrap()
+    };
+    let mut times: Vec<u128> = (0..200).map(|_| load()).collect();
+    times.sort_unstable();
+    println!("load: ({}, {}) µs", times[0], times[100]);
+}
