@@ -4,4 +4,5 @@ pub mod devices;
 pub mod mask;
 pub mod mounts;
 pub mod options;
+pub mod overlay;
 pub mod pivot;

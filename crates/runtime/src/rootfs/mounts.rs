@@ -4,12 +4,8 @@
 //! and anything attached. Every target is resolved beneath the root's descriptor: a path of the image is never walked
 //! by name.
 use std::{
-    ffi::CString,
     io,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -29,7 +25,7 @@ use crate::{
         init::CgroupGate,
         plan::{ChildPlan, MountPlan, MountSource, RootfsPlan},
     },
-    rootfs::cgroups,
+    rootfs::{cgroups, overlay},
     shim::protocol::Failure,
 };
 
@@ -41,6 +37,15 @@ pub(crate) struct Sources {
 
 /// Opens everything that comes from the host.
 pub(crate) fn open_sources(plan: &ChildPlan) -> Result<Sources, Failure> {
+    let mut binds = Vec::with_capacity(plan.mounts.len());
+    for mount in &plan.mounts {
+        binds.push(match &mount.what {
+            MountSource::Bind { path, recursive } => Some(open_bind(mount, path, *recursive)?),
+            _ => None,
+        });
+    }
+    // After the binds: before Linux 6.5 an overlay can only be mounted in a namespace that is cut off, and binds must
+    // be cloned before that.
     let root = match &plan.rootfs {
         RootfsPlan::Directory(path) => {
             let say = || format!("cannot use {} as root file system", path.display());
@@ -57,15 +62,18 @@ pub(crate) fn open_sources(plan: &ChildPlan) -> Result<Sources, Failure> {
             upper,
             work,
             volatile,
-        } => overlay(lowers, upper, work, *volatile)?,
+        } if overlay::takes_layers_one_by_one(lowers) => overlay(lowers, upper, work, *volatile)?,
+        RootfsPlan::Overlay {
+            lowers,
+            upper,
+            work,
+            volatile,
+        } => {
+            cut_off()?;
+            overlay::mount_at(&plan.stage, lowers, upper, work, *volatile)
+                .context(|| "cannot mount the overlay root file system")?
+        }
     };
-    let mut binds = Vec::with_capacity(plan.mounts.len());
-    for mount in &plan.mounts {
-        binds.push(match &mount.what {
-            MountSource::Bind { path, recursive } => Some(open_bind(mount, path, *recursive)?),
-            _ => None,
-        });
-    }
     Ok(Sources { root, binds })
 }
 
@@ -201,7 +209,9 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Res
     let configure = || -> io::Result<()> {
         // What df(1) and everyone who looks for the container's root goes by.
         fsconfig_set_string(&context, "source", "overlay")?;
-        set_lowers(context.as_fd(), lowers)?;
+        for lower in lowers {
+            fsconfig_set_string(&context, "lowerdir+", lower)?;
+        }
         fsconfig_set_string(&context, "upperdir", upper)?;
         fsconfig_set_string(&context, "workdir", work)?;
         if volatile {
@@ -224,36 +234,4 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Res
             Err(explain(what, context.as_fd(), &error))
         }
     }
-}
-
-/// One by one where the kernel can (≥ 6.5), which spares escaping and the limit of a single string.
-fn set_lowers(context: BorrowedFd, lowers: &[PathBuf]) -> io::Result<()> {
-    for (index, lower) in lowers.iter().enumerate() {
-        match fsconfig_set_string(context, "lowerdir+", lower) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if index == 0 => {
-                let _ = mount::complaint(context);
-                return Ok(fsconfig_set_string(context, "lowerdir", joined(lowers))?);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Colons separate, backslashes escape.
-fn joined(lowers: &[PathBuf]) -> CString {
-    let mut bytes = Vec::new();
-    for lower in lowers {
-        if !bytes.is_empty() {
-            bytes.push(b':');
-        }
-        for &byte in lower.as_os_str().as_bytes() {
-            if matches!(byte, b':' | b'\\') {
-                bytes.push(b'\\');
-            }
-            bytes.push(byte);
-        }
-    }
-    CString::new(bytes).unwrap_or_default()
 }
