@@ -82,7 +82,7 @@ pub async fn create(
         id,
     };
     if record.argv().is_empty() {
-        return Err(Error::invalid("No command specified"));
+        return Err(Error::invalid("no command specified"));
     }
     etc::check(&record)?;
 
