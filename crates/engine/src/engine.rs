@@ -16,7 +16,7 @@ use crate::{
     host::Host,
     image::service::ImageService,
     system::{self, SystemView},
-    volume::volumes::Volumes,
+    volume::{service::VolumeService, volumes::Volumes},
 };
 
 /// Clones are the same engine.
@@ -30,6 +30,7 @@ struct Inner {
     table: Arc<Table>,
     containers: ContainerService,
     images: Arc<ImageService>,
+    volumes: VolumeService,
     closing: CancellationToken,
 }
 
@@ -55,12 +56,14 @@ impl Engine {
             Arc::clone(&images),
             closing.clone(),
         );
+        let volumes = VolumeService::new(Arc::clone(&context), Arc::clone(&table));
         Ok(Engine {
             inner: Arc::new(Inner {
                 context,
                 table,
                 containers,
                 images,
+                volumes,
                 closing,
             }),
         })
@@ -79,12 +82,12 @@ impl Engine {
         &self.inner.containers
     }
 
-    pub fn volumes(&self) -> &Volumes {
-        &self.inner.context.volumes
-    }
-
     pub fn images(&self) -> &ImageService {
         &self.inner.images
+    }
+
+    pub fn volumes(&self) -> &VolumeService {
+        &self.inner.volumes
     }
 
     pub fn events(&self) -> &EventBus {

@@ -86,6 +86,11 @@ pub fn labels_match(wanted: &[String], labels: &BTreeMap<String, String>) -> boo
     })
 }
 
+/// Any of `texts` equals the name or matches it as a regular expression; no text matches everything.
+pub fn any_name_matches(texts: &[String], name: &str) -> bool {
+    text_matches(&Pattern::all(texts), &[name])
+}
+
 /// Any of `patterns` equals one of `texts` or matches it; no pattern matches everything.
 fn text_matches(patterns: &[Pattern], texts: &[&str]) -> bool {
     patterns.is_empty()

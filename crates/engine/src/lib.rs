@@ -69,5 +69,6 @@ pub mod task {
 }
 pub mod volume {
     pub mod copy_up;
+    pub mod service;
     pub mod volumes;
 }

@@ -100,6 +100,18 @@ pub struct Bare {
     pub socket: Socket,
 }
 
+impl Bare {
+    /// Puts bytes that were read too far back in front.
+    pub fn rewind(self, bytes: Bytes) -> Bare {
+        let read = match (bytes.is_empty(), self.read.is_empty()) {
+            (true, _) => self.read,
+            (_, true) => bytes,
+            _ => [bytes, self.read].concat().into(),
+        };
+        Bare { read, ..self }
+    }
+}
+
 impl AsyncRead for Bare {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -118,6 +130,18 @@ impl AsyncRead for Bare {
 impl AsyncWrite for Bare {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

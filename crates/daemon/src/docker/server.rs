@@ -4,11 +4,12 @@
 use std::convert::Infallible;
 
 use axum::{Router, body::Body, response::IntoResponse};
+use bytes::{Bytes, BytesMut};
 use corten_api::types::system::headers;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::SERVER, uri::PathAndQuery};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::sync::watch;
+use tokio::{io::AsyncReadExt, sync::watch};
 use tower_service::Service;
 
 use crate::docker::{
@@ -16,10 +17,20 @@ use crate::docker::{
     version::{self, NEWEST},
 };
 
+/// A request's head fits, nearly always.
+const FIRST_READ_BYTES: usize = 4096;
+
 /// Serves one connection until it ends, or until `closing` says so and the request at hand is answered.
 pub async fn serve(socket: Socket, router: Router, mut closing: watch::Receiver<bool>) {
     // Without a way to tell that the client is gone, the end of its side has to count as that.
     let presence = socket.presence();
+    let first = tokio::select! {
+        first = begin(socket) => first,
+        () = closed(&mut closing) => return,
+    };
+    let Some(bare) = first else {
+        return;
+    };
     let (takeover, mut taken) = Takeover::channel();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(takeover.clone());
@@ -27,12 +38,12 @@ pub async fn serve(socket: Socket, router: Router, mut closing: watch::Receiver<
     });
     let mut builder = http1::Builder::new();
     builder.half_close(presence.is_some()).title_case_headers(true);
-    let mut connection = builder.serve_connection(TokioIo::new(socket), service).with_upgrades();
+    let mut connection = builder.serve_connection(TokioIo::new(bare), service).with_upgrades();
     let result = tokio::select! {
         result = &mut connection => result,
         Some(work) = taken.recv() => {
             if let Some(parts) = connection.into_parts() {
-                work(Bare { read: parts.read_buf, socket: parts.io.into_inner() }).await;
+                work(parts.io.into_inner().rewind(parts.read_buf)).await;
             }
             return;
         }
@@ -45,6 +56,40 @@ pub async fn serve(socket: Socket, router: Router, mut closing: watch::Receiver<
     if let Err(error) = result {
         tracing::debug!("connection ended: {error}");
     }
+}
+
+/// Waits for the first request, and makes its path acceptable; `None` when the client leaves without a word.
+async fn begin(socket: Socket) -> Option<Bare> {
+    let mut bare = Bare {
+        read: Bytes::new(),
+        socket,
+    };
+    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
+    let count = bare.socket.read_buf(&mut buffer).await.ok()?;
+    bare.read = escape_target(buffer.freeze());
+    (count > 0).then_some(bare)
+}
+
+/// Escapes quotation marks and angle brackets in the first line.
+///
+/// They are illegal there and HTTP's parser refuses them, but Go's takes them, and `curl '…?filters={"label":["a"]}'`
+/// stands in many people's scripts. Only a connection's first request is looked at: scripts send no second.
+fn escape_target(bytes: Bytes) -> Bytes {
+    let line = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len());
+    if !bytes[..line].iter().any(|byte| b"\"<>".contains(byte)) {
+        return bytes;
+    }
+    let mut escaped = BytesMut::with_capacity(bytes.len() + 64);
+    for byte in &bytes[..line] {
+        match byte {
+            b'"' => escaped.extend_from_slice(b"%22"),
+            b'<' => escaped.extend_from_slice(b"%3C"),
+            b'>' => escaped.extend_from_slice(b"%3E"),
+            _ => escaped.extend_from_slice(&[*byte]),
+        }
+    }
+    escaped.extend_from_slice(&bytes[line..]);
+    escaped.freeze()
 }
 
 async fn gone(presence: Option<&Presence>) {
@@ -104,13 +149,9 @@ pub fn common_headers(map: &mut HeaderMap) {
 mod tests {
     use std::convert::Infallible;
 
-    use axum::{Extension, body::Bytes, routing::get};
+    use axum::{Extension, routing::get};
     use futures_util::stream;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixStream,
-        sync::oneshot,
-    };
+    use tokio::{io::AsyncWriteExt, net::UnixStream, sync::oneshot};
 
     use super::*;
     use crate::docker::{connection::Work, version::ApiVersion};
@@ -161,6 +202,12 @@ mod tests {
             answer.starts_with("HTTP/1.1 400 ") && answer.contains("Api-Version: 1.51"),
             "{answer}"
         );
+        let answer = exchange(
+            router(),
+            "GET /version?filters={\"a\":[\"<b>\"]} HTTP/1.1\r\nHost: a\r\n\r\n",
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let answer = exchange(router(), "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(answer.ends_with("{\"message\":\"page not found\"}\n"), "{answer}");
     }

@@ -24,7 +24,7 @@ use crate::{
         door::{Door, ok},
         query::Parameters,
         version::{ApiVersion, NEWEST, OLDEST, v},
-        versions,
+        versions, volumes,
     },
     error::ApiError,
 };
@@ -241,6 +241,9 @@ pub async fn disk_usage(
     }
     if wanted("container") {
         usage.containers = containers(&door, version).await?;
+    }
+    if wanted("volume") {
+        usage.volumes = volumes::measured(&door).await?;
     }
     Ok(ok(&usage))
 }

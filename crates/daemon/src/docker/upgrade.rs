@@ -80,17 +80,8 @@ async fn hand_over(upgrade: OnUpgrade, attachment: Attachment) {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!("attach: the client left before the answer: {error}"),
     };
-    match upgraded.downcast::<TokioIo<Socket>>() {
-        Ok(parts) => {
-            run(
-                attachment,
-                Bare {
-                    read: parts.read_buf,
-                    socket: parts.io.into_inner(),
-                },
-            )
-            .await
-        }
+    match upgraded.downcast::<TokioIo<Bare>>() {
+        Ok(parts) => run(attachment, parts.io.into_inner().rewind(parts.read_buf)).await,
         Err(upgraded) => attachment.run(TokioIo::new(upgraded)).await,
     }
 }

@@ -25,6 +25,9 @@ const KIND: &str = "volume";
 pub struct Volume {
     pub name: String,
     pub created: Timestamp,
+    /// Made without a name of the user's: `volume prune` takes it first.
+    #[serde(default)]
+    pub anonymous: bool,
     /// The container that an anonymous volume was made for and goes with; absent once it is to outlive it.
     #[serde(default)]
     pub owner: Option<String>,
@@ -60,6 +63,20 @@ impl Volumes {
 
     /// The volume of this name, or a new anonymous one for the container `owner`. True when it is new.
     pub fn get_or_create(&self, name: Option<&str>, owner: &str) -> Result<(Volume, bool)> {
+        self.find_or_make(name, name.is_none().then_some(owner), BTreeMap::new())
+    }
+
+    /// The volume of this name, or a new one for whoever will mention it; `None` makes an anonymous one.
+    pub fn create(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<Volume> {
+        Ok(self.find_or_make(name, None, labels)?.0)
+    }
+
+    fn find_or_make(
+        &self,
+        name: Option<&str>,
+        owner: Option<&str>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<(Volume, bool)> {
         let mut known = self.known.lock().expect("no panic while locked");
         if let Some(volume) = name.and_then(|name| known.get(name)) {
             return Ok((volume.clone(), false));
@@ -67,8 +84,9 @@ impl Volumes {
         let volume = Volume {
             name: name.map_or_else(names::random_id, str::to_owned),
             created: Timestamp::now(),
-            owner: name.is_none().then(|| owner.to_owned()),
-            labels: BTreeMap::new(),
+            anonymous: name.is_none(),
+            owner: owner.map(str::to_owned),
+            labels,
         };
         // The record first: a directory without one would be taken for litter.
         self.save(&volume)?;
