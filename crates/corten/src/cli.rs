@@ -11,6 +11,7 @@ use crate::command::{archive, attach, container, create, events, image, inspect,
 use crate::failure::Failure;
 use crate::help;
 use crate::session::{self, Session};
+use crate::{errln, out, outln};
 
 /// A word that leads to more words, as `container` does.
 struct Group {
@@ -169,7 +170,7 @@ pub fn main(program: &'static str, words: Vec<OsString>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
             if !failure.text.is_empty() {
-                eprintln!("{}", failure.text);
+                errln!("{}", failure.text);
             }
             ExitCode::from(failure.status)
         }
@@ -192,7 +193,7 @@ fn dispatch(program: &'static str, words: Vec<OsString>) -> Result<u8, Failure> 
         .with_status(125)
     })?;
     if globals.on("version") {
-        println!("Corten version {}, build {}", env!("CARGO_PKG_VERSION"), build());
+        outln!("Corten version {}, build {}", env!("CARGO_PKG_VERSION"), build());
         return Ok(0);
     }
     let mut rest = globals.arguments.as_slice();
@@ -201,12 +202,12 @@ fn dispatch(program: &'static str, words: Vec<OsString>) -> Result<u8, Failure> 
         return show_help(program, rest);
     }
     let Some(first) = rest.first() else {
-        print!("{}", overview(program));
+        out!("{}", overview(program));
         return Ok(0);
     };
     let (path, command, rest) = find(program, first, &rest[1..])?;
     let Some(command) = command else {
-        print!("{}", group_help(program, &path));
+        out!("{}", group_help(program, &path));
         return Ok(0);
     };
     run(program, path, command, &globals, rest)
@@ -274,7 +275,7 @@ fn run(
         .with_status(125)
     })?;
     if parsed.help {
-        print!("{}", help::command(program, &path, command));
+        out!("{}", help::command(program, &path, command));
         return Ok(0);
     }
     if let Some(reason) = command.arity.refuse(parsed.arguments.len()) {
@@ -334,13 +335,13 @@ fn open(program: &'static str, path: String, globals: &Matches) -> Result<Sessio
 
 fn show_help(program: &'static str, words: &[String]) -> Result<u8, Failure> {
     let Some(first) = words.first() else {
-        print!("{}", overview(program));
+        out!("{}", overview(program));
         return Ok(0);
     };
     let (path, command, _) = find(program, first, &words[1..])?;
     match command {
-        Some(command) => print!("{}", help::command(program, &path, command)),
-        None => print!("{}", group_help(program, &path)),
+        Some(command) => out!("{}", help::command(program, &path, command)),
+        None => out!("{}", group_help(program, &path)),
     }
     Ok(0)
 }

@@ -1,9 +1,10 @@
 //! The question before something is lost.
+use crate::out;
 use std::io::{self, BufRead, Write};
 
 /// Asks on stdout; only a clear yes is one.
 pub fn ask(warning: &str) -> bool {
-    print!("{warning}\nAre you sure you want to continue? [y/N] ");
+    out!("{warning}\nAre you sure you want to continue? [y/N] ");
     let _ = io::stdout().flush();
     let mut answer = String::new();
     let _ = io::stdin().lock().read_line(&mut answer);

@@ -48,6 +48,7 @@ pub static STOP: Command = Command {
     },
     ..command("stop", MANY_WITH_OPTIONS, "Stop one or more running containers")
 };
+use crate::{errln, out, outln};
 
 pub static RESTART: Command = Command {
     aliases: &["container restart", "restart"],
@@ -110,7 +111,7 @@ async fn rename(session: Session, matches: Matches) -> Outcome {
     }
     let client = session.client().await?;
     client.rename(old, new).await.map_err(|error| {
-        eprintln!("{error}");
+        errln!("{error}");
         Failure::new(format!("Error: failed to rename container named {old}"))
     })?;
     Ok(0)
@@ -136,11 +137,11 @@ async fn rm(session: Session, matches: Matches) -> Outcome {
     let mut failed = false;
     for (name, result) in names.iter().zip(results.await) {
         match result {
-            Ok(()) => println!("{name}"),
+            Ok(()) => outln!("{name}"),
             Err(error) => {
                 // What is gone already is what `--force` asks for.
                 failed |= !(force && error.is_not_found());
-                eprintln!("{error}");
+                errln!("{error}");
             }
         }
     }
@@ -162,9 +163,9 @@ async fn wait(session: Session, matches: Matches) -> Outcome {
     let mut status = 0;
     for name in &matches.arguments {
         match wait_for(&client, name).await {
-            Ok(code) => println!("{code}"),
+            Ok(code) => outln!("{code}"),
             Err(failure) => {
-                eprintln!("{}", failure.text);
+                errln!("{}", failure.text);
                 status = 1;
             }
         }
@@ -193,7 +194,7 @@ async fn top(session: Session, matches: Matches) -> Outcome {
     let found = session.client().await?.top(matches.argument(0), options).await?;
     let lines = std::iter::once(&found.titles).chain(&found.processes);
     let text: String = lines.map(|cells| format!("{}\n", cells.join("\t"))).collect();
-    print!("{}", table::align(&text, TOP_WIDTH));
+    out!("{}", table::align(&text, TOP_WIDTH));
     Ok(0)
 }
 
@@ -213,7 +214,7 @@ async fn port(session: Session, matches: Matches) -> Outcome {
     let container = session.client().await?.inspect_container(name).await?;
     let Some(wanted) = matches.arguments.get(1) else {
         for (port, address) in published(&container.network_settings) {
-            println!("{port} -> {address}");
+            outln!("{port} -> {address}");
         }
         return Ok(0);
     };
@@ -232,7 +233,7 @@ async fn port(session: Session, matches: Matches) -> Outcome {
             "Error: No public port '{wanted}' published for {name}"
         )));
     }
-    println!("{}", found.join("\n"));
+    outln!("{}", found.join("\n"));
     Ok(0)
 }
 
@@ -275,7 +276,7 @@ async fn prune(session: Session, matches: Matches) -> Outcome {
     }
     let client = session.client().await?;
     let reclaimed = prune_now(&client, &matches).await?;
-    println!("Total reclaimed space: {}", units::decimal_size(reclaimed as f64, 4));
+    outln!("Total reclaimed space: {}", units::decimal_size(reclaimed as f64, 4));
     Ok(0)
 }
 
@@ -286,7 +287,7 @@ pub async fn prune_now(client: &Client, matches: &Matches) -> Result<u64, Error>
         .await?;
     let deleted = pruned.containers_deleted.unwrap_or_default();
     if !deleted.is_empty() {
-        println!("Deleted Containers:\n{}\n", deleted.join("\n"));
+        outln!("Deleted Containers:\n{}\n", deleted.join("\n"));
     }
     Ok(pruned.space_reclaimed)
 }

@@ -21,6 +21,7 @@ pub static CREATE: Command = Command {
     interspersed: false,
     run: |session, matches| Box::pin(create(session, matches)),
 };
+use crate::{errln, outln};
 
 async fn create(session: Session, matches: Matches) -> Outcome {
     let request = build(&session, &matches).map_err(|reason| refused(&session, Failure::new(reason)))?;
@@ -29,7 +30,7 @@ async fn create(session: Session, matches: Matches) -> Outcome {
         .await
         .map_err(|error| refused(&session, error.into()))?;
     let id = make(&session, &client, &matches, &request).await?;
-    println!("{id}");
+    outln!("{id}");
     Ok(0)
 }
 
@@ -75,7 +76,7 @@ pub async fn make(
     let name = matches.some("name");
     let created = match client.create(name, platform, request).await {
         Err(error) if pull == "missing" && is_missing_image(&error) => {
-            eprintln!("Unable to find image '{}' locally", with_tag(image));
+            errln!("Unable to find image '{}' locally", with_tag(image));
             fetch(client, image, platform, quiet).await.map_err(refuse)?;
             client.create(name, platform, request).await
         }
@@ -83,7 +84,7 @@ pub async fn make(
     };
     let created = created.map_err(|error| refuse(error.into()))?;
     for warning in &created.warnings {
-        eprintln!("WARNING: {warning}");
+        errln!("WARNING: {warning}");
     }
     if let Some(file) = id_file {
         file.keep(&created.id).map_err(refuse)?;

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use crate::arguments::Outcome;
 use crate::failure::Failure;
+use crate::{errln, outln};
 
 /// Runs `verb` for every name at once. Names of those that worked go to stdout, reasons of the others to stderr.
 pub async fn name<'a, F, R>(names: &'a [String], verb: F) -> Outcome
@@ -17,9 +18,9 @@ where
     let mut status = 0;
     for (name, result) in names.iter().zip(results) {
         match result {
-            Ok(()) => println!("{name}"),
+            Ok(()) => outln!("{name}"),
             Err(error) => {
-                eprintln!("{error}");
+                errln!("{error}");
                 status = 1;
             }
         }

@@ -32,6 +32,7 @@ pub static IMAGES: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(images(session, matches)),
 };
+use crate::{errln, out, outln};
 
 const HEADINGS: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
@@ -80,7 +81,7 @@ async fn images(session: Session, matches: Matches) -> Outcome {
         headings: HEADINGS,
         quiet: "{{.ID}}",
     };
-    print!("{}", listing.show(format, matches.on("quiet"), &rows)?);
+    out!("{}", listing.show(format, matches.on("quiet"), &rows)?);
     Ok(0)
 }
 
@@ -268,7 +269,7 @@ async fn history(session: Session, matches: Matches) -> Outcome {
         headings: HISTORY_HEADINGS,
         quiet: "{{.ID}}",
     };
-    print!("{}", listing.show(matches.some("format"), matches.on("quiet"), &rows)?);
+    out!("{}", listing.show(matches.some("format"), matches.on("quiet"), &rows)?);
     Ok(0)
 }
 
@@ -328,7 +329,7 @@ async fn rmi(session: Session, matches: Matches) -> Outcome {
         match client.remove_image(name, force, keep).await {
             Ok(items) => items
                 .iter()
-                .for_each(|item| println!("{}", removed(item, "Untagged", "Deleted"))),
+                .for_each(|item| outln!("{}", removed(item, "Untagged", "Deleted"))),
             Err(error) => {
                 fatal |= !error.is_not_found();
                 errors.push(error.to_string());
@@ -340,7 +341,7 @@ async fn rmi(session: Session, matches: Matches) -> Outcome {
     }
     let failure = Failure::new(errors.join("\n"));
     if force && !fatal {
-        eprintln!("{}", failure.text);
+        errln!("{}", failure.text);
         return Ok(0);
     }
     Err(failure)
@@ -387,7 +388,7 @@ async fn prune(session: Session, matches: Matches) -> Outcome {
     }
     let client = session.client().await?;
     let reclaimed = prune_now(&client, matches.on("all"), filter::collect(matches.list("filter"))).await?;
-    println!("Total reclaimed space: {}", units::decimal_size(reclaimed as f64, 4));
+    outln!("Total reclaimed space: {}", units::decimal_size(reclaimed as f64, 4));
     Ok(0)
 }
 
@@ -397,11 +398,11 @@ pub async fn prune_now(client: &Client, all: bool, mut filters: Filters) -> Resu
     let pruned = client.prune_images(&filters).await?;
     let deleted = pruned.images_deleted.unwrap_or_default();
     if !deleted.is_empty() {
-        println!("Deleted Images:");
+        outln!("Deleted Images:");
         deleted
             .iter()
-            .for_each(|item| println!("{}", removed(item, "untagged", "deleted")));
-        println!();
+            .for_each(|item| outln!("{}", removed(item, "untagged", "deleted")));
+        outln!();
     }
     Ok(pruned.space_reclaimed)
 }

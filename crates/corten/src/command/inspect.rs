@@ -54,6 +54,7 @@ pub static CONTAINER: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(typed(session, matches, "container")),
 };
+use crate::outln;
 
 pub static IMAGE: Command = Command {
     name: "inspect",
@@ -112,14 +113,14 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
         }
     }
     match template {
-        None if matches.some("format").is_some() => println!("{}", Value::List(found).json()),
-        None => println!("{}", Value::List(found).json_indented()),
+        None if matches.some("format").is_some() => outln!("{}", Value::List(found).json()),
+        None => outln!("{}", Value::List(found).json_indented()),
         Some(template) => {
             for value in &found {
                 match evaluate::execute(&template, value) {
-                    Ok(text) => println!("{text}"),
+                    Ok(text) => outln!("{text}"),
                     Err(reason) => {
-                        println!();
+                        outln!();
                         errors.push(format!("template parsing error: {reason}"));
                     }
                 }

@@ -38,6 +38,7 @@ pub static PS: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(ps(session, matches)),
 };
+use crate::out;
 
 /// What `--format` accepts, for commands that show lists.
 pub const FORMAT_HELP: &str = "'table', 'table TEMPLATE', 'json' or a template in Go's language";
@@ -85,7 +86,7 @@ async fn ps(session: Session, matches: Matches) -> Outcome {
         headings: HEADINGS,
         quiet: "{{.ID}}",
     };
-    print!("{}", listing.show(format, matches.on("quiet"), &rows)?);
+    out!("{}", listing.show(format, matches.on("quiet"), &rows)?);
     Ok(0)
 }
 

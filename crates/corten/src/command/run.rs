@@ -29,6 +29,7 @@ pub static RUN: Command = Command {
     interspersed: false,
     run: |session, matches| Box::pin(run(session, matches)),
 };
+use crate::outln;
 
 /// How long a container that could not start may take to be removed.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,7 +62,7 @@ async fn run(session: Session, matches: Matches) -> Outcome {
             .start(&id, None)
             .await
             .map_err(|error| not_started(&session, error.into()))?;
-        println!("{id}");
+        outln!("{id}");
         return Ok(0);
     }
     attached(&session, &client, &matches, &request, keys, id).await
@@ -89,11 +90,9 @@ async fn attached(
         logs: false,
         detach_keys: matches.some("detach-keys").map(str::to_string),
     };
-    let streams = client.attach(&id, &query).await.map_err(|error| refuse(error.into()))?;
     let condition = if remove { "removed" } else { "next-exit" };
-    let ended = client
-        .wait(&id, Some(condition))
-        .await
+    // Both at once: one round trip less between the user and the start.
+    let (streams, ended) = tokio::try_join!(client.attach(&id, &query), client.wait(&id, Some(condition)))
         .map_err(|error| refuse(error.into()))?;
     let raw = (config.tty && config.attach_stdin).then(RawMode::enter).transpose();
     let raw = raw.map_err(|error| Failure::io("cannot set up the terminal", &error))?;
@@ -157,7 +156,8 @@ pub fn not_started(session: &Session, failure: Failure) -> Failure {
 pub async fn exit_status(mut ended: Streaming) -> Outcome {
     let mut body = Vec::new();
     while let Some(piece) = ended.next().await {
-        body.extend_from_slice(&piece.map_err(|error| Failure::io("waiting for the container", &error))?);
+        let lost = |error| Failure::io("Error waiting for container", &error).with_status(125);
+        body.extend_from_slice(&piece.map_err(lost)?);
     }
     let answer: WaitResponse = serde_json::from_slice(&body)
         .map_err(|_| Failure::new("Error waiting for container: the daemon went away").with_status(125))?;

@@ -32,12 +32,13 @@ pub static START: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(start(session, matches)),
 };
+use crate::{errln, outln};
 
 async fn start(session: Session, matches: Matches) -> Outcome {
     let client = match session.client().await {
         Ok(client) => client,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             return Err(Failure::new(format!(
                 "Error: failed to start containers: {}",
                 matches.arguments.join(", ")
@@ -57,9 +58,9 @@ async fn start(session: Session, matches: Matches) -> Outcome {
     let mut failed = Vec::new();
     for name in &matches.arguments {
         match client.start(name, checkpoint).await {
-            Ok(()) => println!("{name}"),
+            Ok(()) => outln!("{name}"),
             Err(error) => {
-                eprintln!("{error}");
+                errln!("{error}");
                 failed.push(name.as_str());
             }
         }
@@ -110,7 +111,7 @@ async fn start_attached(client: &Rc<Client>, matches: &Matches) -> Outcome {
     if let Err(error) = client.start(&id, matches.some("checkpoint")).await {
         copying.abort();
         drop(raw);
-        eprintln!("{error}");
+        errln!("{error}");
         return Err(Failure::new(format!(
             "Error: failed to start containers: {}",
             matches.argument(0)

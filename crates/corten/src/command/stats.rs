@@ -34,6 +34,7 @@ pub static STATS: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(stats(session, matches)),
 };
+use crate::out;
 
 const HEADINGS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -63,7 +64,7 @@ async fn stats(session: Session, matches: Matches) -> Outcome {
     let format = matches.some("format");
     if matches.on("no-stream") {
         let rows = rows(&client, &matches).await?;
-        print!("{}", listing.show(format, false, &rows)?);
+        out!("{}", listing.show(format, false, &rows)?);
         return Ok(0);
     }
     // Something is on the screen at once, as the first figures take a second.

@@ -27,6 +27,7 @@ pub static VERSION: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(version(session, matches)),
 };
+use crate::{errln, out, outln};
 
 /// Docker's name of the architecture that we were built for.
 fn architecture() -> &'static str {
@@ -63,7 +64,7 @@ async fn version(session: Session, matches: Matches) -> Outcome {
             }
             Err(_) => Value::Null,
         };
-        println!(
+        outln!(
             "{}",
             evaluate::render(template, &Value::map([("Client", client), ("Server", server)]))?
         );
@@ -80,9 +81,9 @@ async fn version(session: Session, matches: Matches) -> Outcome {
     let _ = writeln!(text, " Git commit:        {}", cli::build());
     let _ = writeln!(text, " OS/Arch:           linux/{}", architecture());
     let _ = writeln!(text, " Context:           default");
-    print!("{text}");
+    out!("{text}");
     let (_, server) = answer?;
-    print!("{}", server_text(&server));
+    out!("{}", server_text(&server));
     Ok(0)
 }
 
@@ -143,20 +144,20 @@ async fn info(session: Session, matches: Matches) -> Outcome {
         let bytes = session.client().await?.info_raw().await?;
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))?;
-        println!(
+        outln!(
             "{}",
             evaluate::render(if format == "json" { "{{json .}}" } else { format }, &value)?
         );
         return Ok(0);
     }
-    print!(
+    out!(
         "Client:\n Version:    {}\n Context:    default\n Debug Mode: false\n\nServer:\n",
         env!("CARGO_PKG_VERSION")
     );
     let info = session.client().await?.info().await?;
-    print!("{}", info_text(&info));
+    out!("{}", info_text(&info));
     for warning in info.warnings.iter().flatten() {
-        eprintln!("{warning}");
+        errln!("{warning}");
     }
     Ok(0)
 }
@@ -283,7 +284,7 @@ const DF_HEADINGS: &[(&str, &str)] = &[
 async fn df(session: Session, matches: Matches) -> Outcome {
     let usage = session.client().await?.disk_usage().await?;
     if matches.on("verbose") {
-        print!("{}", verbose_usage(&usage)?);
+        out!("{}", verbose_usage(&usage)?);
         return Ok(0);
     }
     let columns = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
@@ -292,7 +293,7 @@ async fn df(session: Session, matches: Matches) -> Outcome {
         headings: DF_HEADINGS,
         quiet: "{{.Type}}",
     };
-    print!("{}", listing.show(matches.some("format"), false, &usage_rows(&usage))?);
+    out!("{}", listing.show(matches.some("format"), false, &usage_rows(&usage))?);
     Ok(0)
 }
 
@@ -468,7 +469,7 @@ async fn prune(session: Session, matches: Matches) -> Outcome {
     let client = session.client().await?;
     let containers = container::prune_now(&client, &matches).await?;
     let images = image::prune_now(&client, matches.on("all"), filter::collect(matches.list("filter"))).await?;
-    println!(
+    outln!(
         "Total reclaimed space: {}",
         units::decimal_size((containers + images) as f64, 4)
     );
