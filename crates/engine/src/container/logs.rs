@@ -6,6 +6,7 @@ use std::{
     fmt::Write,
     io,
     os::fd::OwnedFd,
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -26,8 +27,10 @@ use crate::{
         log_config,
         log_files::LogFiles,
         log_line::LogLine,
+        record::Record,
         view::LogsOptions,
     },
+    context::blocking,
     error::{Error, Kind, Result},
     ready,
 };
@@ -53,7 +56,7 @@ impl Stream for LogStream {
 }
 
 /// Opens the log in `directory`.
-pub async fn logs(handle: Handle, directory: std::path::PathBuf, options: LogsOptions) -> Result<LogStream> {
+pub async fn logs(handle: Handle, directory: PathBuf, options: LogsOptions) -> Result<LogStream> {
     let snapshot = handle.snapshot();
     let record = &snapshot.record;
     if !options.stdout && !options.stderr {
@@ -74,7 +77,7 @@ pub async fn logs(handle: Handle, directory: std::path::PathBuf, options: LogsOp
         None
     };
     let tail = options.tail;
-    let files = crate::context::blocking(move || {
+    let files = blocking(move || {
         LogFiles::open(log.path, log.max_files, tail)
             .map_err(|error| Error::system("cannot open the log").because(error))
     });
@@ -156,7 +159,7 @@ async fn sleep_until(deadline: Option<Timestamp>) {
     }
 }
 
-fn watch(directory: &std::path::Path) -> io::Result<AsyncFd<OwnedFd>> {
+fn watch(directory: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     use inotify::{CreateFlags, WatchFlags};
     let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     // The directory, and not the file: rotation makes another one.
@@ -270,7 +273,7 @@ impl Framer {
 }
 
 /// `key=value,…` and a space, as Docker prints them.
-fn details(record: &crate::container::record::Record) -> String {
+fn details(record: &Record) -> String {
     let escape = |text: &str| {
         let mut escaped = String::new();
         for byte in text.bytes() {

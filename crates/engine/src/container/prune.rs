@@ -1,4 +1,6 @@
 //! `prune`: every container that does not run goes.
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -11,7 +13,6 @@ use crate::{
     error::{Error, Result},
     filter,
 };
-use std::sync::Arc;
 
 pub async fn prune(context: &Arc<Context>, table: &Table, filters: &Filters) -> Result<Pruned> {
     filter::check_keys(filters, &["label", "label!", "until"])?;

@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     container::{
         record::Record,
+        remove,
         state::{Phase, State},
         supervised::{self, Document, KIND, timestamp},
         supervisor,
         table::Table,
+        view::RemoveOptions,
     },
     context::Context,
     error::{Error, Result, causes},
@@ -141,11 +143,11 @@ async fn restore_one(
     let (context, table) = (Arc::clone(context), Arc::clone(table));
     let handle = supervisor::supervise(context, table, Arc::clone(&record), state, task, closing.clone());
     if leftover {
-        let options = crate::container::view::RemoveOptions {
+        let options = RemoveOptions {
             force: false,
             volumes: true,
         };
-        if let Err(error) = crate::container::remove::remove(&handle, options).await {
+        if let Err(error) = remove::remove(&handle, options).await {
             tracing::error!(container = %record.id, %error, "cannot remove a container that was to go at its end");
         }
     }
