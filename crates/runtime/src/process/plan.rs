@@ -173,7 +173,7 @@ pub fn compile(request: &TaskRequest) -> Result<Plan, Error> {
     let linux = spec.linux().clone().unwrap_or_default();
     let namespaces = Namespaces::of(&linux)?;
     let shim = shim_plan(request, &linux, &namespaces)?;
-    let child = child_plan(request, process, &linux, namespaces)?;
+    let child = child_plan(request, process, &linux, namespaces, &shim.cgroup)?;
     Ok(Plan { shim, child })
 }
 
@@ -282,12 +282,13 @@ fn child_plan(
     process: &Process,
     linux: &Linux,
     namespaces: Namespaces,
+    cgroup: &CgroupPlan,
 ) -> Result<ChildPlan, Error> {
     let spec = &request.spec;
     let arguments = process.args().clone().unwrap_or_default();
     let environment = process.env().clone().unwrap_or_default();
     check_strings(&arguments, &environment)?;
-    let mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), &namespaces)?;
+    let mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), &namespaces, cgroup)?;
     let devices = linux.devices().iter().flatten().map(device).collect::<Result<_, _>>()?;
     let default_devices = !mounts
         .iter()
@@ -395,11 +396,14 @@ fn is_bind(mount: &MountPlan) -> bool {
     matches!(mount.what, MountSource::Bind { .. })
 }
 
-fn mounts(mounts: &[Mount], namespaces: &Namespaces) -> Result<Vec<MountPlan>, Error> {
-    mounts.iter().map(|mount| mount_plan(mount, namespaces)).collect()
+fn mounts(mounts: &[Mount], namespaces: &Namespaces, cgroup: &CgroupPlan) -> Result<Vec<MountPlan>, Error> {
+    mounts
+        .iter()
+        .map(|mount| mount_plan(mount, namespaces, cgroup))
+        .collect()
 }
 
-fn mount_plan(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, Error> {
+fn mount_plan(mount: &Mount, namespaces: &Namespaces, cgroup: &CgroupPlan) -> Result<MountPlan, Error> {
     let target = mount.destination().clone();
     if !target.is_absolute() || target.components().all(|part| part == Component::RootDir) {
         return Err(Error::invalid(format!("invalid mount destination {target:?}")));
@@ -430,7 +434,7 @@ fn mount_plan(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, Error
                 recursive: options.bind.unwrap_or(true),
             }
         }
-        (None, "cgroup" | "cgroup2") => MountSource::Cgroups(cgroups::View::of_this_host(namespaces.owns(NEWCGROUP))?),
+        (None, "cgroup" | "cgroup2") => MountSource::Cgroups(cgroups::View::of(cgroup, namespaces.owns(NEWCGROUP))),
         (None, "") => return Err(Error::invalid(format!("the mount {target:?} has no type"))),
         (None, kind) => {
             let source = mount.source().as_deref().map(text).transpose()?;
@@ -485,11 +489,8 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String
     ];
     let mut writes = Vec::new();
     for (name, value) in linux.sysctl().iter().flatten() {
-        let dotted = if name.contains('/') {
-            name.replace('.', "\u{1}").replace('/', ".").replace('\u{1}', "/")
-        } else {
-            name.clone()
-        };
+        let path = sysctl_path(name);
+        let dotted = path.replace('/', ".");
         let needed = match dotted.as_str() {
             name if IPC.contains(&name) || name.starts_with("fs.mqueue.") => NEWIPC,
             name if name.starts_with("net.") => NEWNET,
@@ -506,7 +507,6 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String
             )));
         }
         let sane = |text: &str| text.chars().all(|c| c.is_ascii_graphic() && c != '+' && c != '=');
-        let path = dotted.replace('.', "\u{1}").replace('/', ".").replace('\u{1}', "/");
         if !sane(&path)
             || path
                 .split('/')
@@ -521,6 +521,21 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String
     }
     writes.sort();
     Ok(writes)
+}
+
+/// As sysctl(8) reads it: the first separator decides which of the two separates.
+fn sysctl_path(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(first) if name[first..].starts_with('.') => {
+            let swap = |c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            };
+            name.chars().map(swap).collect()
+        }
+        _ => name.to_owned(),
+    }
 }
 
 fn rlimit(limit: &PosixRlimit) -> Result<(u8, u64, u64), Error> {
@@ -574,4 +589,117 @@ fn capabilities(process: &Process) -> Result<Capabilities, Error> {
         inheritable: bits(sets.inheritable())?,
         ambient: bits(sets.ambient())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::process::task::Stdio;
+
+    fn request(spec: serde_json::Value) -> TaskRequest {
+        TaskRequest {
+            id: "0".repeat(64),
+            directory: PathBuf::from("/run/corten/tasks/0"),
+            spec: serde_json::from_value(spec).unwrap(),
+            rootfs: Rootfs::Directory(PathBuf::from("/srv")),
+            user: "web".to_owned(),
+            additional_groups: Vec::new(),
+            create_working_directory: false,
+            stdio: Stdio::default(),
+        }
+    }
+
+    fn spec() -> serde_json::Value {
+        json!({
+            "ociVersion": "1.2.0",
+            "root": {"path": "unused", "readonly": true},
+            "process": {"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "linux": {"cgroupsPath": "/corten-test", "namespaces": [{"type": "mount"}, {"type": "network"}]},
+        })
+    }
+
+    #[test]
+    fn a_plan_survives_its_file() {
+        let plan = compile(&request(spec())).unwrap();
+        let bytes = postcard::to_allocvec(&plan).unwrap();
+        assert_eq!(postcard::from_bytes::<Plan>(&bytes).unwrap(), plan);
+        assert!(plan.child.loopback && plan.child.read_only_root && !plan.child.new_cgroup_namespace);
+        assert_eq!(plan.shim.namespaces, NEWNS | NEWNET);
+        assert_eq!((plan.child.user.as_str(), plan.child.umask), ("web", 0o022));
+    }
+
+    #[test]
+    fn mounts_are_told_apart() {
+        let mut spec = spec();
+        spec["mounts"] = json!([
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "ro", "rslave"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
+        ]);
+        let mounts = compile(&request(spec)).unwrap().child.mounts;
+        assert_eq!(
+            mounts[0].what,
+            MountSource::Filesystem {
+                kind: "proc".into(),
+                source: Some("proc".into())
+            }
+        );
+        assert_eq!(
+            mounts[1].what,
+            MountSource::Bind {
+                path: "/srv/data".into(),
+                recursive: true
+            }
+        );
+        assert!(matches!(&mounts[2].what, MountSource::Cgroups(view) if !view.own_namespace));
+    }
+
+    #[test]
+    fn capabilities_become_bits() {
+        let mut spec = spec();
+        spec["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"]});
+        let capabilities = compile(&request(spec)).unwrap().child.capabilities;
+        assert_eq!(
+            capabilities,
+            Capabilities {
+                bounding: 1 | 1 << 40,
+                ..Capabilities::default()
+            }
+        );
+    }
+
+    #[test]
+    fn both_spellings_of_sysctls() {
+        let mut spec = spec();
+        spec["linux"]["sysctl"] = json!({"net.ipv4.conf.eth0/1.rp_filter": "1", "net/ipv4/ip_forward": "0"});
+        let sysctls = compile(&request(spec.clone())).unwrap().child.sysctls;
+        let paths: Vec<_> = sysctls.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["net/ipv4/conf/eth0.1/rp_filter", "net/ipv4/ip_forward"]);
+        spec["linux"]["namespaces"] = json!([{"type": "mount"}]);
+        let message = compile(&request(spec)).unwrap_err().to_string();
+        assert!(message.ends_with("is not allowed in the host's namespace"), "{message}");
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused() {
+        for namespace in ["user", "time"] {
+            let mut spec = spec();
+            spec["linux"]["namespaces"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"type": namespace}));
+            let message = compile(&request(spec)).unwrap_err().to_string();
+            assert_eq!(message, format!("a {namespace} namespace is not implemented yet"));
+        }
+        let mut spec = spec();
+        spec["linux"]["namespaces"] = json!([]);
+        assert!(
+            compile(&request(spec))
+                .unwrap_err()
+                .to_string()
+                .contains("mount namespace")
+        );
+    }
 }

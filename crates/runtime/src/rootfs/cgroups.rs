@@ -15,7 +15,8 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Context, Error},
+    cgroup::plan::CgroupPlan,
+    error::Context,
     rootfs::options::Options,
     shim::protocol::{CgroupRecord, Failure},
 };
@@ -24,17 +25,18 @@ use crate::{
 pub(crate) struct View {
     /// Is there a cgroup namespace?
     pub own_namespace: bool,
-    /// v1 hierarchies as /proc/self/cgroup names them (`cpu,cpuacct`, `name=systemd`); empty on a pure v2 host.
+    /// v1 hierarchies by their controllers (`cpu,cpuacct`) or name (`name=systemd`); empty on a pure v2 host.
     pub legacy: Vec<String>,
 }
 
 impl View {
-    pub fn of_this_host(own_namespace: bool) -> Result<View, Error> {
-        let table = fs::read_to_string("/proc/self/cgroup")
-            .map_err(|error| Error::system("cannot read /proc/self/cgroup").because(error))?;
-        let names = table.lines().filter_map(|line| line.split(':').nth(1));
-        let legacy = names.filter(|names| !names.is_empty()).map(str::to_owned).collect();
-        Ok(View { own_namespace, legacy })
+    pub fn of(plan: &CgroupPlan, own_namespace: bool) -> View {
+        let legacy = plan
+            .legacy
+            .iter()
+            .map(|hierarchy| hierarchy.controllers.clone())
+            .collect();
+        View { own_namespace, legacy }
     }
 }
 

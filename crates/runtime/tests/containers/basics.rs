@@ -8,9 +8,14 @@ use corten_runtime::{
 };
 use serde_json::json;
 
-use super::{Test, world::World};
+use super::{
+    Test,
+    world::{World, launch},
+};
 
 pub const TESTS: &[Test] = &[
+    ("starts_side_by_side", starts_side_by_side),
+    ("an_init_forwards_signals_and_reaps", an_init_forwards_signals_and_reaps),
     ("true_runs", true_runs),
     (
         "exit_codes_and_signals_are_reported",
@@ -227,4 +232,54 @@ fn leftovers_in_the_hosts_pid_namespace_are_killed() {
     let left = std::fs::read_to_string(format!("/proc/{}/cmdline", printed.trim())).unwrap_or_default();
     assert!(!left.starts_with("sleep"), "{left}");
     world.assert_no_cgroup();
+}
+
+fn starts_side_by_side() {
+    let plans: Vec<_> = (0..8)
+        .map(|number| {
+            let world = World::new();
+            let plan = world.script(&format!("exit {number}")).plan().unwrap();
+            (world, plan, number)
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (world, plan, number) in &plans {
+            let task = world.path("task");
+            scope.spawn(move || {
+                for _ in 0..10 {
+                    let mut container = launch(plan).unwrap();
+                    container.start().unwrap();
+                    assert_eq!(container.wait().code, *number);
+                    for name in ["exit", "state", "shim.sock"] {
+                        std::fs::remove_file(task.join(name)).unwrap();
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn an_init_forwards_signals_and_reaps() {
+    let world = World::new();
+    let ours = std::env::current_exe().unwrap();
+    world.mount(json!({"destination": "/sbin/docker-init", "type": "bind", "source": ours, "options": ["bind", "ro"]}));
+    let script = "trap 'exit 5' TERM; (sleep 0.01 &); echo $$ up; sleep 1000 & wait";
+    world.arguments(&["/sbin/docker-init", "--", "sh", "-c", script]);
+    let mut container = world.start().unwrap();
+    while world.printed().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_ne!(world.printed(), "1 up\n");
+    container.signal(15);
+    assert_eq!(container.wait().code, 5);
+    for (program, code) in [
+        (&["/no/such"][..], 127),
+        (&["/etc/passwd"], 126),
+        (&["sh", "-c", "kill -9 $$"], 137),
+    ] {
+        let world = World::new();
+        world.mount(json!({"destination": "/sbin/docker-init", "type": "bind", "source": ours, "options": ["bind"]}));
+        world.arguments(&[&["/sbin/docker-init", "--"], program].concat());
+        assert_eq!(world.run().0, code);
+    }
 }

@@ -13,12 +13,16 @@ mod survival;
 
 use std::{panic, process::ExitCode};
 
-use corten_runtime::launcher;
+use corten_runtime::{init, launcher};
 
 type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = std::env::args();
+    if arguments.next().is_some_and(|name| name.ends_with(init::NAME)) {
+        init::run(arguments.map(Into::into));
+    }
+    let arguments: Vec<String> = arguments.collect();
     if arguments.first().is_some_and(|argument| argument == launcher::ARGUMENT) {
         launcher::serve();
     }
