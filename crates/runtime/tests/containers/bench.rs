@@ -41,6 +41,7 @@ pub fn run(rounds: usize) {
             times.push(span.as_micros());
         }
     }
+    idle(300);
     println!("{rounds} rounds, µs: minimum, 10th percentile, median");
     for (name, mut times) in PHASES.into_iter().zip(times) {
         times.sort_unstable();
@@ -50,5 +51,38 @@ pub fn run(rounds: usize) {
             times[times.len() / 10],
             times[times.len() / 2]
         );
+    }
+}
+
+/// Do starts stay what they are while others run, and what does each cost?
+fn idle(count: usize) {
+    let mut running = Vec::new();
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let world = World::new();
+        let plan = world.arguments(&["sleep", "1000"]).plan().unwrap();
+        let begin = Instant::now();
+        let mut container = launch(&plan).unwrap();
+        container.start().unwrap();
+        times.push(begin.elapsed().as_micros());
+        running.push((world, container));
+    }
+    let median = |times: &[u128]| {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (first, last) = (median(&times[..30]), median(&times[count - 30..]));
+    println!("{count} idle: the first 30 started in {first} µs (median), the last 30 in {last}");
+    let mut private = 0;
+    for (_, container) in &running {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", container.state().shim_pid)).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Private_Dirty")).unwrap();
+        private += line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap();
+    }
+    println!("a shim has {} KiB of memory of its own, on average", private / count);
+    for (_, container) in &mut running {
+        container.signal(9);
+        container.wait();
     }
 }

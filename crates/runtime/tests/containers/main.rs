@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|argument| argument == "bench") {
         bench::run(arguments.get(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(200));
+        world::clear_up();
         return ExitCode::SUCCESS;
     }
     let words: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             failed.push(name);
         }
     }
+    world::clear_up();
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -59,6 +59,19 @@ pub fn unavailable() -> Option<String> {
     (!Path::new(BUSYBOX).exists()).then(|| format!("{BUSYBOX} is missing (Debian's busybox-static)"))
 }
 
+/// Removes what all containers of this process shared.
+pub fn clear_up() {
+    let name = format!("corten-test-{}", process::id());
+    let hierarchies = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let _ = fs::remove_dir(hierarchy.join(&name));
+    }
+}
+
 static LAUNCHER: LazyLock<Launcher> =
     LazyLock::new(|| Launcher::spawn_with(Path::new("/proc/self/exe")).expect("a launcher"));
 static NUMBER: AtomicU32 = AtomicU32::new(0);
