@@ -9,14 +9,13 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use corten_store::store::Store;
 use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags},
 };
 
 use crate::error::{Error, Result};
@@ -55,30 +54,8 @@ fn stack(lowers: &[&Path]) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         return Ok(rustix::fs::openat(CWD, *only, flags, Mode::empty())?);
     }
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for lower in lowers {
-        match rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", *lower) {
-            Ok(()) => {}
-            // Before kernel 6.5.
-            Err(Errno::INVAL) => {
-                let joined = lowers
-                    .iter()
-                    .map(|lower| lower.to_string_lossy())
-                    .collect::<Vec<_>>()
-                    .join(":");
-                rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", joined)?;
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    rustix::mount::fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-    Ok(rustix::mount::fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attributes,
-    )?)
+    let lowers: Vec<PathBuf> = lowers.iter().map(|lower| lower.to_path_buf()).collect();
+    corten_runtime::rootfs::overlay::read_only(&lowers)
 }
 
 fn copy_directory(source: BorrowedFd<'_>, destination: BorrowedFd<'_>, depth: usize) -> io::Result<()> {

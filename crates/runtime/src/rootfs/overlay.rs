@@ -6,14 +6,14 @@ use std::{
     ffi::CString,
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{CWD, Mode, OFlags, open},
     io::Errno,
-    mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount},
+    mount::{MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_set_string, open_tree, unmount},
 };
 
 /// fsconfig(2) refuses longer strings.
@@ -39,6 +39,45 @@ pub(crate) fn mount_at(
     work: &Path,
     volatile: bool,
 ) -> io::Result<OwnedFd> {
+    mount_options(stage, lowers, Some((upper, work)), volatile)
+}
+
+/// Layers (two at least), topmost first, as one read-only tree, detached. For the daemon, whose own mount namespace it never enters:
+/// on old kernels a thread makes it in one of its own.
+pub fn read_only(lowers: &[PathBuf]) -> io::Result<OwnedFd> {
+    if takes_layers_one_by_one(lowers) {
+        let context = corten_linux::mount::open_filesystem("overlay")?;
+        for lower in lowers {
+            fsconfig_set_string(&context, "lowerdir+", lower)?;
+        }
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+        return corten_linux::mount::finish(context.as_fd(), attributes);
+    }
+    read_only_by_thread(lowers)
+}
+
+fn read_only_by_thread(lowers: &[PathBuf]) -> io::Result<OwnedFd> {
+    let make = || -> io::Result<OwnedFd> {
+        const CLONE_NEWNS: u64 = 0x0002_0000;
+        corten_linux::namespace::unshare(CLONE_NEWNS)?;
+        super::mounts::cut_off().map_err(|failure| io::Error::other(failure.message))?;
+        // Any directory will do as a stage: nobody else sees this namespace, and the layers are open already.
+        mount_options(
+            lowers.first().map_or(Path::new("/"), PathBuf::as_path),
+            lowers,
+            None,
+            false,
+        )
+    };
+    std::thread::scope(|scope| scope.spawn(make).join()).unwrap_or_else(|_| Err(io::Error::other("a thread died")))
+}
+
+fn mount_options(
+    stage: &Path,
+    lowers: &[PathBuf],
+    writable: Option<(&Path, &Path)>,
+    volatile: bool,
+) -> io::Result<OwnedFd> {
     let mut opened: Vec<File> = Vec::with_capacity(lowers.len() + 2);
     let mut by_descriptor = |path: &Path| -> io::Result<String> {
         let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -51,13 +90,24 @@ pub(crate) fn mount_at(
         .iter()
         .map(|lower| by_descriptor(lower))
         .collect::<io::Result<_>>()?;
-    let (upper, work) = (by_descriptor(upper)?, by_descriptor(work)?);
-    let mut options = format!("lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
+    let mut options = format!("lowerdir={}", lowers.join(":"));
+    if let Some((upper, work)) = writable {
+        options.push_str(&format!(
+            ",upperdir={},workdir={}",
+            by_descriptor(upper)?,
+            by_descriptor(work)?
+        ));
+    }
     if volatile {
         options.push_str(",volatile");
     }
     let options = CString::new(options)?;
-    rustix::mount::mount("overlay", stage, "overlay", MountFlags::empty(), options.as_c_str())?;
+    let flags = if writable.is_some() {
+        MountFlags::empty()
+    } else {
+        MountFlags::RDONLY | MountFlags::NODEV
+    };
+    rustix::mount::mount("overlay", stage, "overlay", flags, options.as_c_str())?;
     let tree = open_tree(
         CWD,
         stage,
@@ -113,5 +163,33 @@ mod tests {
             assert_eq!(error.to_string(), "/no/such is missing");
         };
         std::thread::spawn(check).join().unwrap();
+    }
+
+    #[test]
+    fn the_daemon_stacks_layers_without_mounting_anything_for_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let lowers: Vec<PathBuf> = ["a", "b"].iter().map(|name| directory.path().join(name)).collect();
+        for lower in &lowers {
+            std::fs::create_dir(lower).unwrap();
+            std::fs::write(lower.join("same"), lower.to_str().unwrap()).unwrap();
+            std::fs::write(lower.join(lower.file_name().unwrap()), "").unwrap();
+        }
+        for stack in [read_only, read_only_by_thread] {
+            let tree = stack(&lowers).unwrap();
+            let read = |name: &str| {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let file = File::from(rustix::fs::openat(&tree, name, flags, Mode::empty()).unwrap());
+                io::read_to_string(file).unwrap()
+            };
+            assert_eq!(read("same"), lowers[0].to_str().unwrap());
+            assert_eq!(read("b"), "");
+            let error = rustix::fs::mkdirat(&tree, "new", Mode::RWXU).unwrap_err();
+            assert_eq!(error, Errno::ROFS);
+        }
+        let names: Vec<_> = std::fs::read_dir(&lowers[0])
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(names.len(), 2, "the stage shows its own files again: {names:?}");
     }
 }
