@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::Error;
+use crate::{error::Error, reserve::Reserve};
 
 /// Each entry takes the schema from the version of its index to the next.
 const MIGRATIONS: &[&str] = &["
@@ -69,6 +69,7 @@ const MIGRATIONS: &[&str] = &["
 #[derive(Debug)]
 pub struct Database {
     connection: Mutex<Connection>,
+    reserve: Reserve,
 }
 
 impl Database {
@@ -78,7 +79,23 @@ impl Database {
         migrate(&connection, path)?;
         Ok(Database {
             connection: Mutex::new(connection),
+            reserve: Reserve::open(path.with_extension("reserve")),
         })
+    }
+
+    /// A change that must be possible on a full disk, because it is how a disk gets emptier.
+    pub(crate) fn with_reserve<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let connection = self.lock();
+        let result = match change(&connection) {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) && self.reserve.spend() => {
+                change(&connection)
+            }
+            result => result,
+        };
+        if result.is_ok() {
+            self.reserve.replenish();
+        }
+        result
     }
 
     /// The connection, for the files of this crate that own tables.
@@ -117,9 +134,11 @@ impl Database {
     }
 
     pub fn delete_record(&self, kind: &str, id: &str) -> Result<(), Error> {
-        self.lock()
-            .prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")
-            .and_then(|mut statement| statement.execute(params![kind, id]))
+        let change = |connection: &Connection| {
+            let mut statement = connection.prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")?;
+            statement.execute(params![kind, id])
+        };
+        self.with_reserve(change)
             .map(drop)
             .map_err(Error::database("delete a record"))
     }

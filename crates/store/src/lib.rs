@@ -22,6 +22,7 @@ pub mod layer {
 }
 pub mod layout;
 pub mod lease;
+pub mod reserve;
 pub mod store;
 pub mod sweep;
 pub mod unpack;

@@ -176,10 +176,12 @@ impl Store {
     }
 
     fn release_layers(&self, container_id: &str) -> Result<(), Error> {
+        let change = |connection: &rusqlite::Connection| {
+            let mut statement = connection.prepare_cached("DELETE FROM active_layers WHERE container = ?1")?;
+            statement.execute([container_id])
+        };
         self.database
-            .lock()
-            .prepare_cached("DELETE FROM active_layers WHERE container = ?1")
-            .and_then(|mut statement| statement.execute([container_id]))
+            .with_reserve(change)
             .map(drop)
             .map_err(Error::database("release a container's layers"))
     }

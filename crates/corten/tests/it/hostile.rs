@@ -5,13 +5,16 @@ use corten_testkit::{
     archive::{Header, Tar},
     daemon::{Daemon, names_in},
     image::{self, Image},
+    wait::wait_until,
 };
 use serde_json::json;
 
 use crate::setup;
 
-/// Everything beneath a directory but the database, which may grow.
+/// Everything in the data root but the database, which may grow, once what was discarded is deleted.
 fn census(daemon: &Daemon) -> Vec<PathBuf> {
+    let trash = daemon.data_root().join("trash");
+    wait_until("what was discarded is deleted", || names_in(&trash).is_empty());
     let mut found = Vec::new();
     let mut todo = vec![daemon.data_root()];
     while let Some(directory) = todo.pop() {
@@ -140,7 +143,10 @@ fn an_entry_that_claims_more_than_there_is_is_refused() {
 #[test]
 fn an_extended_header_without_end_is_refused() {
     let header = Header::new(b'x', "PaxHeaders/endless", 0o644).size(7 << 30);
-    refused(Tar::new().entry(header, b"30 path=x\n"), "PaxHeaders/endless");
+    refused(
+        Tar::new().entry(header, b"30 path=x\n"),
+        "extension of 7516192768 bytes",
+    );
 }
 
 #[test]
@@ -149,10 +155,7 @@ fn a_header_with_a_wrong_checksum_is_refused() {
     let mut image = Image::new("sum:1", Tar::new().file("file", 0o644, b"x"));
     image.layers[0][150] ^= 1;
     let error = daemon.docker_with_input("load", &image.docker_archive()).fails(1);
-    assert!(
-        error.to_lowercase().contains("checksum") || error.contains("header"),
-        "{error}"
-    );
+    assert!(error.contains("layer.tar"), "the layer is named: {error}");
 }
 
 #[test]

@@ -19,7 +19,6 @@ fn both_clients_print_the_same() {
         "image ls --format {{.Repository}}:{{.Tag}}",
         "inspect box other",
         "inspect -f {{.State.Status}} box",
-        "inspect -f {{json .Config.Labels}} box",
         "history --no-trunc busybox",
         "history -q busybox",
         "image inspect busybox",
@@ -29,6 +28,13 @@ fn both_clients_print_the_same() {
         let (theirs, ours) = (daemon.docker(words), daemon.corten(words));
         assert_eq!((theirs.text(), theirs.code), (ours.text(), ours.code), "{words}");
     }
+    let words = [
+        "inspect",
+        "-f",
+        "{{json .Config.Labels}} {{len .Args}} {{.State.Running | not}}",
+        "box",
+    ];
+    assert_eq!(daemon.docker(words).ok(), daemon.corten(words).ok());
 }
 
 #[test]

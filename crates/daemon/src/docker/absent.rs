@@ -1,5 +1,5 @@
 //! What Docker has and this version does not: each answers one clear sentence.
-use axum::response::Response;
+use axum::{extract::Path, response::Response};
 use http::StatusCode;
 
 use crate::{docker::door::ok, error::ApiError};
@@ -26,6 +26,12 @@ pub async fn leave_swarm() -> ApiError {
 /// `GET /plugins`: there are none.
 pub async fn no_plugins() -> Response {
     ok(&Vec::<()>::new())
+}
+
+/// `GET /plugins/{name}/json`: `docker inspect` looks here last.
+pub async fn no_plugin(Path(rest): Path<String>) -> ApiError {
+    let name = rest.strip_suffix("/json").unwrap_or(&rest);
+    ApiError::not_found(format!("plugin \"{name}\" not found"))
 }
 
 pub async fn not_found() -> ApiError {

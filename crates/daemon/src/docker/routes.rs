@@ -8,7 +8,7 @@ use axum::{
 };
 
 use crate::docker::{
-    absent::{absent, leave_swarm, no_plugins, not_found, swarm},
+    absent::{absent, leave_swarm, no_plugin, no_plugins, not_found, swarm},
     containers,
     door::Door,
     events, images, networks, output, system, upgrade, volumes,
@@ -147,7 +147,7 @@ fn routes_of_later_versions() -> Router<Door> {
         .route("/plugins/create", post(absent("plugins")))
         .route(
             "/plugins/{*rest}",
-            get(absent("plugins")).post(absent("plugins")).delete(absent("plugins")),
+            get(no_plugin).post(absent("plugins")).delete(absent("plugins")),
         )
 }
 

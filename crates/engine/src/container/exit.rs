@@ -84,7 +84,11 @@ impl Supervised {
         self.show();
         if let Err(error) = self.remove(true) {
             tracing::error!(container = %self.record.id, %error, "cannot remove a container that ended");
+            self.state.go(Phase::Removing);
+            self.state.go(Phase::Dead);
+            self.state.error = error.to_string();
             self.save_or_warn();
+            self.show();
         }
     }
 

@@ -3,6 +3,7 @@ use std::{future::Future, pin::Pin};
 
 use crate::container::{
     handle::{Handle, Snapshot},
+    state::Phase,
     view::{WaitCondition, WaitResult},
 };
 
@@ -16,12 +17,14 @@ pub fn wait(handle: Handle, condition: WaitCondition) -> Waiting {
         let met = move |snapshot: &Snapshot| match condition {
             WaitCondition::NotRunning => rests || snapshot.removed || snapshot.exits > now.exits,
             WaitCondition::NextExit => snapshot.removed || snapshot.exits > now.exits,
-            WaitCondition::Removed => snapshot.removed,
+            // A container that cannot be removed is not waited for for ever.
+            WaitCondition::Removed => snapshot.removed || snapshot.state.phase == Phase::Dead,
         };
         let last = handle.wait_until(met).await;
+        let failed = condition == WaitCondition::Removed && !last.removed;
         WaitResult {
             exit_code: i64::from(last.state.exit_code),
-            error: None,
+            error: failed.then_some(last.state.error),
         }
     })
 }
