@@ -361,3 +361,125 @@ pub fn mount_socket(request: &mut CreateRequest, socket: &str) {
     };
     request.host_config.mounts.get_or_insert_default().push(mount);
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::arguments;
+    use crate::flags::known;
+
+    /// What docker's client (28.2.2) sent to a listener of ours for these flags: the body without any, and what changes.
+    #[derive(Deserialize)]
+    struct Captured {
+        base: Value,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        flags: Vec<String>,
+        /// By path, with dots between names (which only names of the outermost two levels are split at).
+        changes: Map<String, Value>,
+    }
+
+    fn apply(body: &mut Value, changes: &Map<String, Value>) {
+        for (path, value) in changes {
+            let place = match path.split_once('.') {
+                Some(("HostConfig", inner)) => match inner.split_once('.') {
+                    Some((outer @ ("LogConfig" | "RestartPolicy"), name)) => &mut body["HostConfig"][outer][name],
+                    _ => &mut body["HostConfig"][inner],
+                },
+                _ => &mut body[path],
+            };
+            *place = value.clone();
+        }
+    }
+
+    /// Go's nil and empty, and absent, where both sides mean the same; the order of binds is random in docker's client.
+    fn normal(mut body: Value) -> Value {
+        if body["Env"].as_array().is_some_and(Vec::is_empty) {
+            body["Env"] = Value::Null;
+        }
+        for mount in body["HostConfig"]["Mounts"].as_array_mut().into_iter().flatten() {
+            let mount = mount.as_object_mut().expect("a mount is an object");
+            mount.retain(|name, value| name != "Source" || value != "");
+        }
+        if let Some(binds) = body["HostConfig"]["Binds"].as_array_mut() {
+            binds.sort_by_key(|bind| bind.as_str().map(str::to_string));
+        }
+        without_nulls(body)
+    }
+
+    fn without_nulls(value: Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let kept = members.into_iter().filter(|(_, value)| !value.is_null());
+                Value::Object(kept.map(|(name, value)| (name, without_nulls(value))).collect())
+            }
+            Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn the_request_is_what_dockers_client_sends() {
+        let captured: Captured = serde_json::from_str(include_str!("captured.json")).unwrap();
+        for case in captured.cases {
+            let matches = arguments::parse(&[known::RUN_ONLY, known::CREATE], false, &case.flags).unwrap();
+            let mut request = create(&matches).unwrap();
+            if matches.on("detach") {
+                detach(&mut request);
+            }
+            let mut expected = captured.base.clone();
+            apply(&mut expected, &case.changes);
+            let ours = serde_json::to_value(&request).unwrap();
+            assert_eq!(normal(ours), normal(expected), "{:?}", case.flags);
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_in_dockers_words() {
+        let cases = [
+            (
+                "--restart always --rm i",
+                "conflicting options: cannot specify both --restart and --rm",
+            ),
+            (
+                "--health-cmd x --no-healthcheck i",
+                "--no-healthcheck conflicts with --health-* options",
+            ),
+            (
+                "--log-driver none --log-opt a=b i",
+                "invalid logging opts for driver none",
+            ),
+            ("--pid foo i", "--pid: invalid PID mode"),
+            ("--uts foo i", "--uts: invalid UTS mode"),
+            (
+                "--memory-swappiness 101 i",
+                "invalid value: 101. Valid memory swappiness range is 0-100",
+            ),
+            (
+                "--pull foo i",
+                "invalid pull option: 'foo': must be one of \"always\", \"missing\" or \"never\"",
+            ),
+            (
+                "--restart on-failure:x i",
+                "invalid restart policy format: maximum retry count must be an integer",
+            ),
+            ("--health-interval -1s i", "--health-interval cannot be negative"),
+            ("--storage-opt a i", "invalid storage option"),
+            (
+                "--network bridge --network-alias a i",
+                "network-scoped aliases are only supported for user-defined networks",
+            ),
+        ];
+        for (line, expected) in cases {
+            let words: Vec<String> = line.split(' ').map(str::to_string).collect();
+            let matches = arguments::parse(&[known::RUN_ONLY, known::CREATE], false, &words).unwrap();
+            assert_eq!(create(&matches).unwrap_err(), expected);
+        }
+    }
+}
