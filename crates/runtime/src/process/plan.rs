@@ -179,7 +179,9 @@ pub fn compile(request: &TaskRequest) -> Result<Plan, Error> {
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     if let Some(hooks) = spec.hooks() {
+        #[allow(deprecated)]
         let lists = [
+            hooks.prestart(),
             hooks.create_runtime(),
             hooks.create_container(),
             hooks.start_container(),

@@ -168,4 +168,8 @@ fn contradictions_are_refused_before_anything_is_made() {
         |spec| spec["hooks"] = json!({"poststop": [{"path": "/bin/true"}]}),
         "running OCI hooks is not implemented yet",
     );
+    refused(
+        |spec| spec["hooks"] = json!({"prestart": [{"path": "/bin/true"}]}),
+        "running OCI hooks is not implemented yet",
+    );
 }
