@@ -102,5 +102,5 @@ pub async fn prune(query: Parameters) -> Answer {
 
 /// `POST /networks/create`, and those that join containers to networks.
 pub async fn absent() -> ApiError {
-    ApiError::not_implemented("networks other than none and host")
+    ApiError::not_implemented("creating and joining networks other than none and host")
 }
