@@ -28,6 +28,7 @@ mod service;
 mod streams;
 mod survival;
 mod tty;
+mod volumes;
 
 /// The program under test, or another one that has the same face.
 fn setup() -> Setup {
