@@ -76,7 +76,8 @@ pub async fn list(State(door): State<Door>, version: ApiVersion, query: Paramete
 }
 
 /// `GET /images/{name}/{json|history|get}`.
-pub async fn get(State(door): State<Door>, version: ApiVersion, Path(rest): Path<String>) -> Answer {
+pub async fn get(State(door): State<Door>, version: ApiVersion, Path(rest): Path<String>, query: Parameters) -> Answer {
+    refuse_platform(version, &query)?;
     let images = door.engine().images();
     if let Some(name) = rest.strip_suffix("/json") {
         let document = image::inspect(&images.inspect(name)?);
@@ -93,6 +94,14 @@ pub async fn get(State(door): State<Door>, version: ApiVersion, Path(rest): Path
         return save(&door, &[name.to_owned()]).await;
     }
     Err(ApiError::not_found("page not found"))
+}
+
+/// One platform out of several, which images here do not have.
+fn refuse_platform(version: ApiVersion, query: &Parameters) -> Result<(), ApiError> {
+    match query.text("platform") {
+        Some(_) if version >= v(48) => Err(ApiError::not_implemented("choosing a platform of an image")),
+        _ => Ok(()),
+    }
 }
 
 /// `POST /images/{name}/{tag|push}`.
@@ -136,7 +145,8 @@ pub async fn prune(State(door): State<Door>, query: Parameters) -> Answer {
 }
 
 /// `GET /images/get?names=…`.
-pub async fn save_many(State(door): State<Door>, query: Parameters) -> Answer {
+pub async fn save_many(State(door): State<Door>, version: ApiVersion, query: Parameters) -> Answer {
+    refuse_platform(version, &query)?;
     save(&door, &query.all("names")).await
 }
 
@@ -149,7 +159,8 @@ async fn save(door: &Door, names: &[String]) -> Answer {
 }
 
 /// `POST /images/load`.
-pub async fn load(State(door): State<Door>, body: Body) -> Answer {
+pub async fn load(State(door): State<Door>, version: ApiVersion, query: Parameters, body: Body) -> Answer {
+    refuse_platform(version, &query)?;
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
     let archive = reader(body);
     let work = async move { door.engine().images().load(archive, sender).await.map(|()| None) };
