@@ -17,6 +17,8 @@ use crate::failure::Failure;
 
 /// How long a daemon that we started may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a daemon that another command started may take, after ours gave way to it.
+const RIVAL_TIMEOUT: Duration = Duration::from_secs(1);
 const START_POLL: Duration = Duration::from_millis(2);
 /// Standard output and error of a daemon started on demand.
 const DAEMON_LOG: &str = "/run/corten/daemon.log";
@@ -61,6 +63,7 @@ impl Session {
         };
         let mut daemon = spawn_daemon().map_err(told)?;
         let begun = Instant::now();
+        let mut ended = None;
         let mut last = error;
         while begun.elapsed() < START_TIMEOUT {
             tokio::time::sleep(START_POLL).await;
@@ -69,11 +72,14 @@ impl Session {
                 Err(error) if absent(&error) => last = error,
                 Err(error) => return Err(error),
             }
-            if let Some(status) = daemon.try_wait().map_err(told)? {
-                // Two commands may start a daemon at once: ours gives way, and the other one answers.
-                if client.warm_up().await.is_ok() {
-                    return Ok(());
-                }
+            if ended.is_none() {
+                let status = daemon.try_wait().map_err(told)?;
+                ended = status.map(|status| (status, Instant::now()));
+            }
+            // Two commands may start a daemon at once: ours gives way, and the other one needs a moment more.
+            if let Some((status, since)) = ended
+                && since.elapsed() > RIVAL_TIMEOUT
+            {
                 let reason = last_words().unwrap_or_else(|| status.to_string());
                 return Err(Error::NotStarted {
                     reason,
