@@ -46,7 +46,7 @@ fn both_streams_are_logged() {
         .iter()
         .map(|l| (l["stream"].as_str().unwrap(), l["log"].as_str().unwrap()))
         .collect();
-    assert_eq!(seen, [("stdout", "out\n"), ("stderr", "err\n"), ("stdout", "rest\n")]);
+    assert_eq!(seen, [("stdout", "out\n"), ("stderr", "err\n"), ("stdout", "rest")]);
     let times: Vec<jiff::Timestamp> = lines
         .iter()
         .map(|line| line["time"].as_str().unwrap().parse().unwrap())
