@@ -16,8 +16,8 @@ use rustix::{
 
 use crate::layer::error::LayerError;
 
-/// As many as fit beside everything else under a limit of 1024 descriptors.
-const CACHE: usize = 600;
+/// Archives go through a tree in order, so few are in use at once; several loads must fit under 1024 descriptors.
+const CACHE: usize = 200;
 /// Of directories; deletion holds one descriptor per level.
 const MAX_DEPTH: usize = 512;
 /// The kernel's limit.
