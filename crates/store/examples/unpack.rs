@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let layer = store.unpack(&lease, File::open(layer)?, &mut |_| ())?.layer;
     let seconds = start.elapsed().as_secs_f64();
     let megabytes = layer.tar_size as f64 / 1e6;
-    println!("{megabytes:.0} MB of tar in {seconds:.2} s, {:.0} MB/s", megabytes / seconds);
+    println!(
+        "{megabytes:.0} MB of tar in {seconds:.2} s, {:.0} MB/s",
+        megabytes / seconds
+    );
     // The layer is kept: nothing refers to it, but this process ends without collecting it.
     Ok(())
 }

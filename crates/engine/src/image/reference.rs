@@ -203,12 +203,11 @@ fn is_tag(tag: &str) -> bool {
 }
 
 fn is_digest(digest: &str) -> bool {
-    let length = match digest.split_once(':') {
+    match digest.split_once(':') {
         Some(("sha256", hex)) if hex.bytes().all(is_hex) => hex.len() == 64,
         Some(("sha512", hex)) if hex.bytes().all(is_hex) => hex.len() == 128,
         _ => false,
-    };
-    length
+    }
 }
 
 fn is_hex(byte: u8) -> bool {
