@@ -30,8 +30,8 @@ pub fn redis_archive() -> PathBuf {
                 .env("DEBIAN_FRONTEND", "noninteractive"),
         );
         let skip = [
-            "--exclude=./var/cache/apt",
-            "--exclude=./var/lib/apt/lists",
+            "--exclude=./var/cache/apt/archives/*.deb",
+            "--exclude=./var/lib/apt/lists/*",
             "--exclude=./dev/*",
         ];
         successful(

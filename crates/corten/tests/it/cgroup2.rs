@@ -42,7 +42,7 @@ fn containers_run_pause_and_die_on_cgroup2() {
     daemon.docker("unpause box").ok();
     background(&daemon, "--name forks", "setsid sleep 1000 & sleep 0.1; exit 0");
     daemon.docker("wait forks").ok();
-    daemon.docker("rm -f c forks").ok();
+    daemon.docker("rm -f box forks").ok();
     wait_until("no cgroup is left", || {
         cgroup::directories(daemon.cgroup_parent())
             .iter()
@@ -86,6 +86,8 @@ fn devices_are_guarded_by_a_program_on_cgroup2() {
             "--rm",
             "--network",
             "none",
+            "--cap-add",
+            "SYSLOG",
             "--device",
             "/dev/kmsg",
             "busybox",

@@ -29,9 +29,9 @@ fn containers_go_on_without_their_daemon() {
     assert_eq!(daemon.container_pid("box"), pid);
     assert_eq!(daemon.inspect("box")["Id"].as_str().unwrap(), id);
     // Not one line is missing or doubled across the gap.
-    let before: u32 = daemon.docker("logs --tail 1 c").ok().parse().unwrap();
+    let before: u32 = daemon.docker("logs --tail 1 box").ok().parse().unwrap();
     wait_until("the log goes on", || {
-        daemon.docker("logs --tail 1 c").ok().parse::<u32>().unwrap() > before + 5
+        daemon.docker("logs --tail 1 box").ok().parse::<u32>().unwrap() > before + 5
     });
     let logs = daemon.docker("logs box").ok();
     let numbers: Vec<u32> = logs.lines().map(|line| line.parse().unwrap()).collect();
