@@ -394,7 +394,7 @@ async fn a_bad_archive_says_what_is_wrong_and_leaves_nothing() {
             "invalid diffID for layer 0: expected",
         ),
         (change("layer.tar", &hostile), "its name leads out of the root"),
-        (change("layer.tar", &layer[..512]), "the archive is cut off"),
+        (change("layer.tar", &layer[..512]), "its data is cut off"),
         (
             change("manifest.json", b"{"),
             "invalid archive: manifest.json is not what it should be",

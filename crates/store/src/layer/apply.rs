@@ -379,7 +379,7 @@ impl Unpacker {
 fn write_all<R: BufRead>(reader: &mut Reader<R>, file: BorrowedFd<'_>, place: &Place<'_>) -> Result<(), LayerError> {
     let mut data = reader.data();
     loop {
-        let chunk = data.fill_buf().map_err(place.failed("read it"))?;
+        let chunk = data.fill_buf().map_err(|error| unread(error, place))?;
         if chunk.is_empty() {
             return Ok(());
         }
@@ -400,7 +400,7 @@ fn write_at<R: BufRead>(
 ) -> Result<(), LayerError> {
     let mut data = reader.data();
     while length > 0 {
-        let chunk = data.fill_buf().map_err(place.failed("read it"))?;
+        let chunk = data.fill_buf().map_err(|error| unread(error, place))?;
         let chunk = &chunk[..chunk.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
         match rustix::io::pwrite(file, chunk, offset) {
             Ok(written) => {
@@ -413,6 +413,14 @@ fn write_at<R: BufRead>(
         }
     }
     Ok(())
+}
+
+/// An archive that ends too early is wrong itself; everything else that keeps it from being read is not its fault.
+fn unread(error: io::Error, place: &Place<'_>) -> LayerError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => LayerError::entry(place.entry, "its data is cut off"),
+        _ => place.failed("read it")(error),
+    }
 }
 
 /// Attributes that the file system does not have are left out, as Docker does.
