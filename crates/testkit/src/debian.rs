@@ -31,7 +31,7 @@ pub fn redis_archive() -> PathBuf {
         );
         let skip = [
             "--exclude=./var/cache/apt/archives/*.deb",
-            "--exclude=./var/lib/apt/lists/*",
+            "--exclude=./var/lib/apt/lists/*_*",
             "--exclude=./dev/*",
         ];
         successful(

@@ -207,9 +207,27 @@ pub async fn create(State(door): State<Door>, query: Parameters, body: Body) -> 
 
 /// A request's body for code that blocks.
 fn reader(body: Body) -> impl io::Read + Send + 'static {
-    SyncIoBridge::new(StreamReader::new(Box::pin(
+    Whole(SyncIoBridge::new(StreamReader::new(Box::pin(
         body.into_data_stream().map_err(io::Error::other),
-    )))
+    ))))
+}
+
+/// Reads to the end what a failed verb left unread: a client that is cut off while it sends never sees the answer.
+struct Whole<R: io::Read>(R);
+
+/// A client that sends more than this after a failure is cut off after all.
+const UNREAD_BYTES_MAX: u64 = 4 << 30;
+
+impl<R: io::Read> io::Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: io::Read> Drop for Whole<R> {
+    fn drop(&mut self) {
+        let _ = io::copy(&mut io::Read::take(&mut self.0, UNREAD_BYTES_MAX), &mut io::sink());
+    }
 }
 
 /// Progress as it is made, then the result: an id for imports, an error where there is one.

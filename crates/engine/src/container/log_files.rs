@@ -17,6 +17,9 @@ pub struct LogFiles {
     path: PathBuf,
     max_files: u32,
     current: Option<Position>,
+    /// Inode and length of the youngest file when this was opened: where a reader who does not follow ends, however
+    /// fast the container goes on printing.
+    end: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -27,16 +30,21 @@ struct Position {
 }
 
 impl LogFiles {
-    /// At the beginning, or before the last so many lines.
-    pub fn open(path: PathBuf, max_files: u32, tail: Option<u64>) -> io::Result<LogFiles> {
+    /// At the beginning, or before the last so many lines; up to the present end unless it follows.
+    pub fn open(path: PathBuf, max_files: u32, tail: Option<u64>, follow: bool) -> io::Result<LogFiles> {
         let mut files = LogFiles {
             path,
             max_files,
             current: None,
+            end: None,
         };
+        files.end = files.present_end()?;
         match tail {
             Some(lines) => files.seek_tail(lines)?,
             None => files.current = files.oldest()?,
+        }
+        if follow {
+            files.end = None;
         }
         Ok(files)
     }
@@ -55,8 +63,15 @@ impl LogFiles {
                 }
                 continue;
             };
+            let left = match self.end {
+                Some((inode, length)) if inode == position.inode => length.saturating_sub(position.offset),
+                _ => u64::MAX,
+            };
+            if left == 0 {
+                return Ok(0);
+            }
             let start = buffer.len();
-            buffer.resize(start + most, 0);
+            buffer.resize(start + most.min(usize::try_from(left).unwrap_or(most)), 0);
             let count = position.file.read_at(&mut buffer[start..], position.offset)?;
             buffer.truncate(start + count);
             position.offset += count as u64;
@@ -73,6 +88,14 @@ impl LogFiles {
                 Some(next) => self.current = Some(next),
                 None => return Ok(0),
             }
+        }
+    }
+
+    fn present_end(&self) -> io::Result<Option<(u64, u64)>> {
+        match fs::metadata(self.name(0)) {
+            Ok(metadata) => Ok(Some((metadata.ino(), metadata.len()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -126,7 +149,10 @@ impl LogFiles {
         let mut missing = lines;
         for age in 0..self.max_files.max(1) {
             let Some(mut position) = self.open_age(age)? else { break };
-            let length = position.file.metadata()?.len();
+            let length = match self.end {
+                Some((inode, length)) if inode == position.inode => length,
+                _ => position.file.metadata()?.len(),
+            };
             let (offset, found) = last_lines(&position.file, length, missing)?;
             position.offset = offset;
             self.current = Some(position);
@@ -194,7 +220,7 @@ mod tests {
         }
 
         fn open(&self, tail: Option<u64>) -> LogFiles {
-            LogFiles::open(self.0.join("log"), 3, tail).expect("readable")
+            LogFiles::open(self.0.join("log"), 3, tail, true).expect("readable")
         }
     }
 
@@ -208,6 +234,19 @@ mod tests {
         let mut buffer = Vec::new();
         while files.read(&mut buffer, 7).expect("readable") > 0 {}
         String::from_utf8(buffer).expect("text")
+    }
+
+    #[test]
+    fn who_does_not_follow_ends_where_the_log_ended() {
+        let fixture = Fixture::new("end");
+        fixture.write("log", "a\nb\n");
+        let open = |tail| LogFiles::open(fixture.0.join("log"), 3, tail, false).expect("readable");
+        let (mut whole, mut tail) = (open(None), open(Some(1)));
+        fixture.write("log", "c\n");
+        fs::rename(fixture.0.join("log"), fixture.0.join("log.1")).expect("rotated");
+        fixture.write("log", "d\n");
+        assert_eq!(read_all(&mut whole), "a\nb\n");
+        assert_eq!(read_all(&mut tail), "b\n");
     }
 
     #[test]

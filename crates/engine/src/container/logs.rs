@@ -78,7 +78,7 @@ pub async fn logs(handle: Handle, directory: PathBuf, options: LogsOptions) -> R
     };
     let tail = options.tail;
     let files = blocking(move || {
-        LogFiles::open(log.path, log.max_files, tail)
+        LogFiles::open(log.path, log.max_files, tail, follow)
             .map_err(|error| Error::system("cannot open the log").because(error))
     });
     let reader = Reader {
