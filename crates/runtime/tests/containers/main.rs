@@ -34,7 +34,12 @@ fn main() -> ExitCode {
         survival::TESTS,
     ]
     .concat();
-    if arguments.iter().any(|argument| argument == "--list") {
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if given("--list") && given("--ignored") {
+        // cargo-nextest asks for these apart, and skips what it is told.
+        return ExitCode::SUCCESS;
+    }
+    if given("--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
@@ -48,7 +53,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let words: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let fits = |name: &str, word: &str| {
+        if given("--exact") {
+            name == word
+        } else {
+            name.contains(word)
+        }
+    };
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| fits(name, word));
     let mut failed = Vec::new();
     for (name, test) in tests.into_iter().filter(|(name, _)| wanted(name)) {
         let passed = panic::catch_unwind(test).is_ok();
