@@ -14,6 +14,7 @@ mod cgroup2;
 mod daemon;
 mod events;
 mod failures;
+mod guest;
 mod hostile;
 mod images;
 mod lifecycle;
