@@ -168,7 +168,7 @@ fn debian_is_whole_in_the_container() {
         "4755 root root\n1777 root root\n2775 root mail"
     );
     assert_eq!(
-        run("getent passwd redis | cut -d: -f1; su -s /bin/sh redis -c id -un")
+        run("getent passwd redis | cut -d: -f1; su -s /bin/sh redis -c 'id -un'")
             .ok()
             .lines()
             .next(),
