@@ -11,6 +11,7 @@ use corten_testkit::{
 
 mod api;
 mod cgroup2;
+mod compatibility;
 mod daemon;
 mod events;
 mod failures;
