@@ -153,3 +153,25 @@ fn an_unknown_command_or_flag_is_refused_with_a_hint() {
     let output = daemon.corten("ps --no-such-flag");
     assert_eq!(output.code, 125, "{output:?}");
 }
+
+#[test]
+fn a_daemon_is_started_when_none_answers() {
+    // In a world of its own, which takes the daemon with it: the default socket and data root are the machine's.
+    let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && \"$0\" version && \"$0\" images -q && ls /var/lib/corten";
+    let binary = std::env::var("CORTEN_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_corten").to_owned());
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        script,
+        &binary,
+    ]);
+    let printed = run(command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT")).ok();
+    assert!(printed.contains("Server") && printed.contains("corten.db"), "{printed}");
+}
