@@ -193,16 +193,30 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         }
     }
     let Some(linux) = spec.linux() else { return Ok(()) };
+    let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    let process = spec.process().as_ref();
+    let asked = |has: fn(&oci_spec::runtime::Process) -> bool| process.is_some_and(has);
     let refused = [
+        (
+            "apparmorProfile",
+            process.is_some_and(|process| label(process.apparmor_profile())),
+        ),
+        (
+            "selinuxLabel",
+            process.is_some_and(|process| label(process.selinux_label())),
+        ),
+        ("ioPriority", asked(|process| process.io_priority().is_some())),
+        ("scheduler", asked(|process| process.scheduler().is_some())),
+        (
+            "execCPUAffinity",
+            asked(|process| process.exec_cpu_affinity().is_some()),
+        ),
         (
             "user namespace mappings",
             linux.uid_mappings().is_some() || linux.gid_mappings().is_some(),
         ),
         ("intelRdt", linux.intel_rdt().is_some()),
-        (
-            "mountLabel",
-            linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()),
-        ),
+        ("mountLabel", label(linux.mount_label())),
         ("personality", linux.personality().is_some()),
         ("time offsets", linux.time_offsets().is_some()),
         ("memoryPolicy", linux.memory_policy().is_some()),
