@@ -122,7 +122,7 @@ fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_u
     // No directory stays open: /proc/self/fd/N is no way into any.
     drop((root, null));
     umask(Mode::from_raw_mode(plan.umask));
-    let arrived = go_to_working_directory(&plan, &identity);
+    let arrived = go_to_working_directory(&plan);
     assume(&identity, &plan)?;
     if let Err(failure) = arrived {
         // The user may be allowed where root without capabilities is not.
@@ -283,13 +283,12 @@ fn own_streams(uid: u32) {
     }
 }
 
-fn go_to_working_directory(plan: &ChildPlan, identity: &Identity) -> Result<(), Failure> {
+fn go_to_working_directory(plan: &ChildPlan) -> Result<(), Failure> {
     let path = &plan.working_directory;
     let say = || format!("cannot change to the working directory {}", path.display());
     match chdir(path) {
         Err(Errno::NOENT) if plan.create_working_directory => {
             let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(say)?;
-            let _ = identity;
             let made = corten_linux::fd::ensure(root.as_fd(), path, corten_linux::fd::Make::Directory).context(say)?;
             fchdir(made).context(say)
         }
