@@ -318,6 +318,7 @@ fn join(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         group: flags.group.clone().or(file.group),
         level,
         engine: EngineConfig {
+            network: Default::default(),
             data_root,
             run_root,
             cgroup_parent: flags

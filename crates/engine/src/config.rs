@@ -1,7 +1,8 @@
 //! What an operator decides about an engine.
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use corten_api::types::container::Ulimit;
+use corten_network::{controller, model::NetworkRequest};
 
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -25,6 +26,22 @@ pub struct EngineConfig {
     pub default_shm_size: i64,
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
+    pub network: NetworkConfig,
+}
+
+/// The operator's part of networks, beside what the network crate needs.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    pub controller: controller::Config,
+    /// Subnet, gateway and options of the default `bridge` network (`--bip`, `--fixed-cidr`, `--icc`, `--mtu`, …).
+    pub default_bridge: NetworkRequest,
+    /// No default bridge at all (`--bridge none`).
+    pub no_default_bridge: bool,
+    /// Search domains and options of containers that name none.
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    /// What `host-gateway` means in `--add-host`; the default bridge's gateway when empty.
+    pub host_gateway_ips: Vec<IpAddr>,
 }
 
 impl Default for EngineConfig {
@@ -42,6 +59,28 @@ impl Default for EngineConfig {
             default_shm_size: 0,
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
+            network: NetworkConfig::default(),
+        }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> NetworkConfig {
+        NetworkConfig {
+            controller: controller::Config {
+                table: "corten".to_owned(),
+                bridge: "corten0".to_owned(),
+                address_pools: Vec::new(),
+                dns: Vec::new(),
+                resolv_conf: PathBuf::from("/etc/resolv.conf"),
+                default_publish_address: None,
+                proxy: true,
+            },
+            default_bridge: NetworkRequest::default(),
+            no_default_bridge: false,
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            host_gateway_ips: Vec::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! than a record goes through [`blocking`].
 use std::{path::PathBuf, sync::Arc};
 
+use corten_network::controller::Controller;
 use corten_runtime::launcher::Launcher;
 use corten_store::store::Store;
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub events: EventBus,
     pub launcher: Launcher,
     pub volumes: Volumes,
+    /// What is live of networks: blocking, for [`blocking`].
+    pub networks: Arc<Controller>,
     pub profiles: Profiles,
     /// Our own executable: a container's process 1 where an init is wanted.
     pub program: PathBuf,

@@ -3,6 +3,7 @@
 //! `open` reconciles what the records say with what shims and the kernel say; `close` leaves containers running.
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
+use corten_network::controller::Controller;
 use corten_runtime::launcher::Launcher;
 use corten_store::{layout::Layout, store::Store};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use crate::{
     events::EventBus,
     host::Host,
     image::service::ImageService,
+    network::service::NetworkService,
     system::{self, SystemView},
     volume::{service::VolumeService, volumes::Volumes},
 };
@@ -31,6 +33,7 @@ struct Inner {
     containers: ContainerService,
     images: Arc<ImageService>,
     volumes: VolumeService,
+    networks: NetworkService,
     closing: CancellationToken,
 }
 
@@ -57,6 +60,7 @@ impl Engine {
             closing.clone(),
         );
         let volumes = VolumeService::new(Arc::clone(&context), Arc::clone(&table));
+        let networks = NetworkService::new(Arc::clone(&context), Arc::clone(&table));
         Ok(Engine {
             inner: Arc::new(Inner {
                 context,
@@ -64,6 +68,7 @@ impl Engine {
                 containers,
                 images,
                 volumes,
+                networks,
                 closing,
             }),
         })
@@ -88,6 +93,10 @@ impl Engine {
 
     pub fn volumes(&self) -> &VolumeService {
         &self.inner.volumes
+    }
+
+    pub fn networks(&self) -> &NetworkService {
+        &self.inner.networks
     }
 
     pub fn events(&self) -> &EventBus {
@@ -118,7 +127,10 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
     raise_open_files();
     let program =
         std::env::current_exe().map_err(|error| Error::system("cannot find our own program").because(error))?;
+    let networks = Controller::open(config.network.controller.clone())
+        .map_err(|error| Error::system("cannot open the host's networks").because(error))?;
     Ok(Context {
+        networks: Arc::new(networks),
         host: Host::probe(),
         volumes: Volumes::open(Arc::clone(&store), events.clone())?,
         config,

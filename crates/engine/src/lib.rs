@@ -53,6 +53,10 @@ pub mod image {
     pub mod view;
 }
 pub mod names;
+pub mod network {
+    pub mod record;
+    pub mod service;
+}
 pub mod ready;
 pub mod signal;
 pub mod system;

@@ -8,6 +8,7 @@ pub mod fd;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod process;
 pub mod seccomp;
 pub mod signal;

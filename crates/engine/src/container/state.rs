@@ -2,6 +2,7 @@
 //!
 //! `Created` → `Starting` → `Running` ⇄ `Paused` → `Exited` → `Starting` …; anything at rest → `Removing`;
 //! `Removing` → `Dead` when something of it cannot be freed.
+use corten_network::model::Attachment;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,9 @@ pub struct State {
     pub restart_count: u32,
     /// Was it stopped by a user (which restart policies respect)?
     pub stopped_by_user: bool,
+    /// Its addresses and published ports, while it runs with networks of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
 }
 
 impl Default for State {
@@ -65,6 +69,7 @@ impl Default for State {
             finished_at: None,
             restart_count: 0,
             stopped_by_user: false,
+            attachment: None,
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Netlink: sockets, messages, and the two families that Corten speaks: rtnetlink and nftables.
+pub mod message;
+pub mod socket;
