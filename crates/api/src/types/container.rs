@@ -7,18 +7,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::types::{network::EndpointSettings, null::null_default};
+
 /// Go prints an empty set as `{"key":{}}`; this is that inner `{}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
-
-/// `null` means the type's default, as it does for every Go decoder.
-pub fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
-}
 
 /// A command line that may arrive as one string or as a list.
 pub fn string_or_list<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
@@ -389,12 +382,12 @@ pub struct TmpfsOptions {
     pub options: Option<Vec<Vec<String>>>,
 }
 
-/// Endpoints wanted at create, by network name. Kept as given: networks are a capability of their own.
+/// Endpoints wanted at create, by network name or id; clients send null for "no wishes".
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkingConfig {
     #[serde(deserialize_with = "null_default")]
-    pub endpoints_config: BTreeMap<String, Value>,
+    pub endpoints_config: BTreeMap<String, Option<EndpointSettings>>,
 }
 
 fn is_false(value: &bool) -> bool {

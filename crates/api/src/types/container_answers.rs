@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::types::{
-    container::{ContainerConfig, HostConfig, PortBinding, null_default},
+    container::{ContainerConfig, HostConfig, PortBinding},
     network::EndpointSettings,
+    null::null_default,
 };
 
 /// One entry of `GET /containers/json`.

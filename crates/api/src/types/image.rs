@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::types::{container::null_default, container_answers::GraphDriver};
+use crate::types::{container_answers::GraphDriver, null::null_default};
 
 /// One entry of `GET /images/json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@ pub mod container;
 pub mod container_answers;
 pub mod image;
 pub mod network;
+pub mod null;
 pub mod stats;
 pub mod system;
 pub mod volume;

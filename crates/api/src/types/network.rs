@@ -1,7 +1,7 @@
 //! Networks, and a container's end of one.
 use std::collections::BTreeMap;
 
-use crate::types::container::null_default;
+use crate::types::null::null_default;
 use serde::{Deserialize, Serialize};
 
 /// One network: `GET /networks/{name}`, and an entry of `GET /networks` (which leaves `Containers` empty).

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::types::{container::null_default, container_answers::ContainerSummary, image::ImageSummary, volume::Volume};
+use crate::types::{container_answers::ContainerSummary, image::ImageSummary, null::null_default, volume::Volume};
 
 /// Header names of `_ping` and of every other answer.
 pub mod headers {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::types::container::null_default;
+use crate::types::null::null_default;
 
 /// The body of `POST /volumes/create`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

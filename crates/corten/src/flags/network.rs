@@ -2,8 +2,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use corten_api::types::network::EndpointSettings;
-use serde_json::{Map, Value, json};
+use corten_api::types::network::{EndpointIpam, EndpointSettings};
 
 use crate::arguments::Matches;
 use crate::flags::csv;
@@ -60,7 +59,7 @@ fn parse(text: &str) -> Result<Attachment, String> {
 }
 
 /// The network mode, and the endpoints by network.
-pub fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, Value>), String> {
+pub fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, Option<EndpointSettings>>), String> {
     let mut wanted = matches
         .list("network")
         .map(parse)
@@ -100,7 +99,7 @@ pub fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, Value>),
             continue;
         }
         let (name, settings) = attachment.settings(own);
-        if endpoints.insert(name.clone(), settings).is_some() {
+        if endpoints.insert(name.clone(), Some(settings)).is_some() {
             return Err(format!("network {name:?} is specified multiple times"));
         }
     }
@@ -116,18 +115,14 @@ impl Attachment {
             || self.priority != 0
     }
 
-    fn settings(self, user_defined: bool) -> (String, Value) {
-        let mut addresses = Map::new();
-        for (name, value) in [("IPv4Address", &self.ipv4), ("IPv6Address", &self.ipv6)] {
-            if !value.is_empty() {
-                addresses.insert(name.to_string(), json!(value));
-            }
-        }
-        if !self.link_local.is_empty() {
-            addresses.insert("LinkLocalIPs".to_string(), json!(self.link_local));
-        }
+    fn settings(self, user_defined: bool) -> (String, EndpointSettings) {
+        let addresses = EndpointIpam {
+            ipv4_address: self.ipv4,
+            ipv6_address: self.ipv6,
+            link_local_ips: (!self.link_local.is_empty()).then_some(self.link_local),
+        };
         let settings = EndpointSettings {
-            ipam_config: (!addresses.is_empty()).then_some(Value::Object(addresses)),
+            ipam_config: (addresses != EndpointIpam::default()).then_some(addresses),
             links: (user_defined && !self.links.is_empty()).then_some(self.links),
             aliases: (!self.aliases.is_empty()).then_some(self.aliases),
             mac_address: self.mac_address,
@@ -135,10 +130,7 @@ impl Attachment {
             gw_priority: self.priority,
             ..EndpointSettings::default()
         };
-        (
-            self.name,
-            serde_json::to_value(settings).expect("settings have string keys only"),
-        )
+        (self.name, settings)
     }
 }
 

@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn before_44_a_container_has_one_network() {
         let two = |request: &mut CreateRequest| {
-            let endpoints = ["a", "b"].map(|name| (name.to_owned(), json!({})));
+            let endpoints = ["a", "b"].map(|name| (name.to_owned(), None));
             request.networking_config.endpoints_config = endpoints.into();
         };
         let message = created(43, two).unwrap_err();
