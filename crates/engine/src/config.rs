@@ -71,6 +71,7 @@ impl Default for NetworkConfig {
                 table: "corten".to_owned(),
                 bridge: "corten0".to_owned(),
                 address_pools: Vec::new(),
+                identity: String::new(),
                 dns: Vec::new(),
                 resolv_conf: PathBuf::from("/etc/resolv.conf"),
                 default_publish_address: None,

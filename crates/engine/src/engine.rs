@@ -127,8 +127,12 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
     raise_open_files();
     let program =
         std::env::current_exe().map_err(|error| Error::system("cannot find our own program").because(error))?;
-    let networks = Controller::open(config.network.controller.clone())
-        .map_err(|error| Error::system("cannot open the host's networks").because(error))?;
+    let mut network = config.network.controller.clone();
+    if network.identity.is_empty() {
+        network.identity = config.data_root.to_string_lossy().into_owned();
+    }
+    let networks =
+        Controller::open(network).map_err(|error| Error::system("cannot open the host's networks").because(error))?;
     Ok(Context {
         networks: Arc::new(networks),
         host: Host::probe(),

@@ -24,6 +24,9 @@ pub struct Config {
     pub bridge: String,
     /// Where subnets are taken from: a pool, and the prefix length of each subnet. Docker's when empty.
     pub address_pools: Vec<(IpNet, u8)>,
+    /// What tells this engine from every other on this host and elsewhere (its data root): local IPv6 prefixes derive
+    /// from it.
+    pub identity: String,
     /// Resolvers of containers that name none; the host's /etc/resolv.conf when empty.
     pub dns: Vec<IpAddr>,
     /// The host's resolver configuration.

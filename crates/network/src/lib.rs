@@ -6,4 +6,5 @@
 //! as data that the engine keeps with its records, and is given back to [`controller::Controller::restore`].
 pub mod controller;
 pub mod error;
+pub mod ipam;
 pub mod model;
