@@ -5,8 +5,6 @@
 use std::{
     env,
     fs::{self, File},
-    io::{BufRead, BufReader},
-    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio, id},
     sync::atomic::{AtomicU32, Ordering},
@@ -16,7 +14,6 @@ use std::{
 use rustix::{
     mount::{UnmountFlags, unmount},
     process::Signal,
-    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,6 +23,7 @@ use crate::{
     cgroup,
     command::{Output, run, run_with_input},
     image::Image,
+    namespace::Namespace,
     process,
     terminal::Terminal,
     wait::wait_until,
@@ -75,6 +73,7 @@ pub struct Setup {
     arguments: Vec<String>,
     data_root: Option<PathBuf>,
     wrapper: Vec<String>,
+    network: Option<Namespace>,
 }
 
 impl Setup {
@@ -85,6 +84,7 @@ impl Setup {
             arguments: Vec::new(),
             data_root: None,
             wrapper: Vec::new(),
+            network: None,
         }
     }
 
@@ -103,6 +103,12 @@ impl Setup {
     /// A program that executes the daemon, such as `unshare --mount`.
     pub fn wrapper(mut self, words: impl Arguments) -> Setup {
         self.wrapper = words.words();
+        self
+    }
+
+    /// The network namespace that is its host; a new one otherwise.
+    pub fn network(mut self, namespace: &Namespace) -> Setup {
+        self.network = Some(namespace.clone());
         self
     }
 
@@ -127,7 +133,7 @@ pub struct Daemon {
     setup: Setup,
     directory: Option<TempDir>,
     root: PathBuf,
-    network: File,
+    network: Namespace,
     cgroup_parent: String,
     process: Option<Child>,
 }
@@ -149,10 +155,10 @@ impl Daemon {
         let root = directory.path().canonicalize().expect("it was just made");
         fs::create_dir(root.join("docker")).expect("the directory is ours");
         Daemon {
+            network: setup.network.clone().unwrap_or_default(),
             setup,
             directory: Some(directory),
             root,
-            network: new_network(),
             cgroup_parent: format!("/corten-test-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed)),
             process: None,
         }
@@ -405,19 +411,68 @@ impl Daemon {
 
     /// Does something from within the daemon's network namespace: host networking's ports are only reachable there.
     pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let network = self.network.as_fd();
-        let enter_and_work = || {
-            move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).expect("tests run as root");
-            work()
-        };
-        thread::scope(|scope| scope.spawn(enter_and_work).join())
-            .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
+        self.network.inside(work)
+    }
+
+    /// The network namespace that is this daemon's host.
+    pub fn network(&self) -> &Namespace {
+        &self.network
+    }
+
+    /// The network namespace of a running container.
+    #[track_caller]
+    pub fn network_of(&self, reference: &str) -> Namespace {
+        Namespace::of(self.container_pid(reference))
+    }
+
+    /// Runs a program of a container's root file system in all its namespaces.
+    #[track_caller]
+    pub fn exec(&self, reference: &str, arguments: impl Arguments) -> Output {
+        let pid = self.container_pid(reference).to_string();
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &pid, "--all", "--wd", "--"])
+            .args(arguments.words());
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        run(&mut command)
+    }
+
+    /// A power cut and a new start of the machine: every process ends, what was in memory is gone, disks are not.
+    /// The host has no interfaces but loopback afterwards; a daemon is not started.
+    pub fn reboot(&mut self) {
+        self.kill();
+        self.end_everything();
+        let _ = fs::remove_dir_all(self.run_root());
+        let _ = fs::remove_file(self.socket());
+        let _ = fs::remove_file(self.pid_file());
+        for interface in self.network.interfaces() {
+            if interface != "lo" && self.network.interfaces().contains(&interface) {
+                self.network.run(["ip", "link", "delete", &interface]);
+            }
+        }
+        self.network.run("nft flush ruleset").ok();
+        wait_until("the host has no interfaces", || self.network.interfaces() == ["lo"]);
     }
 
     /// The daemon, its launcher, its shims, and containers with host networking.
     pub fn processes(&self) -> Vec<i32> {
-        use std::os::unix::fs::MetadataExt;
-        process::in_network(self.network.metadata().expect("it is open").ino())
+        process::in_network(self.network.inode())
+    }
+
+    /// Kills everything that runs in the daemon's world but the daemon.
+    fn end_everything(&self) {
+        for _ in 0..100 {
+            let left = self.processes();
+            if left.is_empty() {
+                break;
+            }
+            left.into_iter()
+                .filter(|&pid| process::is_alive(pid))
+                .for_each(|pid| process::signal(pid, Signal::KILL));
+            cgroup::destroy(&self.cgroup_parent);
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+        cgroup::destroy(&self.cgroup_parent);
     }
 
     /// Panics unless nothing of any container is left: shims, cgroups, mounts, directories of tasks and layers.
@@ -476,18 +531,7 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for _ in 0..100 {
-            let left = self.processes();
-            if left.is_empty() {
-                break;
-            }
-            left.into_iter()
-                .filter(|&pid| process::is_alive(pid))
-                .for_each(|pid| process::signal(pid, Signal::KILL));
-            cgroup::destroy(&self.cgroup_parent);
-            thread::sleep(std::time::Duration::from_millis(5));
-        }
-        cgroup::destroy(&self.cgroup_parent);
+        self.end_everything();
         for target in process::mounts_beneath("self", &self.root).iter().rev() {
             let _ = unmount(target.as_str(), UnmountFlags::DETACH);
         }
@@ -505,25 +549,6 @@ impl Drop for Daemon {
 /// expectation of a test is checked against Docker itself.
 fn is_foreign() -> bool {
     env::var_os("CORTEN_TEST_FOREIGN").is_some()
-}
-
-/// A new network namespace with nothing but loopback in it.
-fn new_network() -> File {
-    let script = "busybox ip link set lo up && echo ready && exec cat";
-    let mut holder = Command::new("unshare")
-        .args(["--net", "sh", "-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("unshare(1) is installed");
-    let mut line = String::new();
-    let stdout = holder.stdout.take().expect("it is piped");
-    BufReader::new(stdout).read_line(&mut line).expect("pipes can be read");
-    assert_eq!(line, "ready\n", "tests run as root, with a busybox");
-    let network = File::open(format!("/proc/{}/ns/net", holder.id())).expect("the holder lives");
-    drop(holder.stdin.take());
-    holder.wait().expect("the child is ours");
-    network
 }
 
 /// The names in a directory; none where there is no directory.
