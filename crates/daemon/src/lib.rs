@@ -7,8 +7,10 @@ pub mod docker {
     pub mod containers;
     pub mod convert {
         pub mod container;
+        pub mod container_network;
         pub mod image;
         pub mod network;
+        pub mod network_request;
         pub mod stats;
         pub mod time;
     }
@@ -24,6 +26,7 @@ pub mod docker {
     pub mod system;
     pub mod upgrade;
     pub mod version;
+    pub mod version_networks;
     pub mod versions;
     pub mod volumes;
 }

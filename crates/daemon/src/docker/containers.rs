@@ -19,12 +19,12 @@ use jiff::Timestamp;
 
 use crate::{
     docker::{
-        convert::container,
+        convert::{container, network_request},
         decode,
         door::{Door, json, ok},
         query::Parameters,
         version::{ApiVersion, v},
-        versions,
+        version_networks, versions,
     },
     error::ApiError,
 };
@@ -63,9 +63,9 @@ pub async fn list(State(door): State<Door>, version: ApiVersion, query: Paramete
         filters,
     };
     let views = door.engine().containers().list(options).await?;
-    let now = Timestamp::now();
+    let (networks, now) = (door.networks()?, Timestamp::now());
     let documents = views.iter().map(|view| {
-        let mut summary = container::summary(view, door.host(), now);
+        let mut summary = container::summary(view, &networks, now);
         versions::container_summary(version, &mut summary);
         summary
     });
@@ -84,7 +84,10 @@ pub async fn create(
         return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
     };
     let mut request = decode::create_request(&document)?;
-    versions::create_request(version, door.host().cgroup_version_2, &mut request)?;
+    let mut warnings = versions::create_request(version, door.host().cgroup_version_2, &mut request)?;
+    for wish in request.networking_config.endpoints_config.values().flatten() {
+        network_request::check_endpoint(wish)?;
+    }
     let platform = query.text("platform").filter(|_| version >= v(41));
     let created = door
         .engine()
@@ -97,23 +100,31 @@ pub async fn create(
             networking: request.networking_config,
         })
         .await?;
+    warnings.extend(created.warnings);
     Ok(json(
         StatusCode::CREATED,
         &CreateResponse {
             id: created.id,
-            warnings: created.warnings,
+            warnings,
         },
     ))
 }
 
 /// `GET /containers/{name}/json`.
-pub async fn inspect(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+pub async fn inspect(
+    State(door): State<Door>,
+    version: ApiVersion,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Answer {
     let containers = door.engine().containers();
     let view = match query.flag("size") {
         true => containers.inspect_with_size(&name).await?,
         false => containers.inspect(&name)?,
     };
-    Ok(ok(&container::inspect(&view, door.host())))
+    let mut document = container::inspect(&view, door.host(), &door.networks()?);
+    version_networks::inspect(version, &mut document);
+    Ok(ok(&document))
 }
 
 /// `POST /containers/{name}/start`.

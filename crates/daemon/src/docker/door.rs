@@ -7,10 +7,12 @@ use axum::{
 };
 use corten_engine::{engine::Engine, system::SystemView};
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::docker::convert::container::Host;
+use crate::{
+    docker::convert::{container::Host, container_network::Networks},
+    error::ApiError,
+};
 
 /// Clones are the same door.
 #[derive(Clone)]
@@ -21,23 +23,17 @@ pub struct Door {
 struct Shared {
     engine: Engine,
     host: Host,
-    opened: Timestamp,
 }
 
 impl Door {
     pub fn new(engine: Engine, system: &SystemView) -> Door {
         let host = Host {
-            engine_id: system.id.clone(),
             cgroup_version_2: system.cgroup_version == "2",
             log_driver: system.log_driver.clone(),
             log_options: engine.config().log_options.clone(),
         };
         Door {
-            shared: Arc::new(Shared {
-                engine,
-                host,
-                opened: Timestamp::now(),
-            }),
+            shared: Arc::new(Shared { engine, host }),
         }
     }
 
@@ -49,9 +45,9 @@ impl Door {
         &self.shared.host
     }
 
-    /// Since when this daemon serves.
-    pub fn opened(&self) -> Timestamp {
-        self.shared.opened
+    /// Names and ids of all networks, for documents that mention them.
+    pub fn networks(&self) -> Result<Networks, ApiError> {
+        Ok(Networks::new(&self.engine().networks().list(&Default::default())?))
     }
 }
 

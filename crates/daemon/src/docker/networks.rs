@@ -1,20 +1,27 @@
-//! Networks: today the two that every engine has, `none` and `host`, to be listed and looked at.
+//! The verbs on networks, at the door: documents are checked and typed here, the engine does the rest.
 use axum::{
+    body::Body,
     extract::{Path, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use corten_api::{
-    filters::{self, Filters},
-    types::network::{Network, NetworkContainer, NetworksPruneResponse},
+    filters,
+    types::network::{
+        NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
+        NetworksPruneResponse,
+    },
 };
-use corten_engine::container::view::ListOptions;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
     docker::{
-        convert::network,
-        door::{Door, ok},
+        containers::no_content,
+        convert::{network, network_request},
+        decode,
+        door::{Door, json, ok},
         query::Parameters,
+        version::{ApiVersion, v},
+        version_networks,
     },
     error::ApiError,
 };
@@ -24,83 +31,87 @@ type Answer = Result<Response, ApiError>;
 const LIST_FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "until"];
 
-/// `GET /networks`.
-pub async fn list(State(door): State<Door>, query: Parameters) -> Answer {
+/// `GET /networks`. Since 1.28 an entry does not name its containers.
+pub async fn list(State(door): State<Door>, version: ApiVersion, query: Parameters) -> Answer {
     let filters = query.filters()?;
     filters::check(&filters, &LIST_FILTERS)?;
-    let dangling = filters::switch(&filters, "dangling")?;
-    let networks: Vec<_> = all(&door)
-        .into_iter()
-        // Predefined networks are never dangling: nobody could remove them.
-        .filter(|network| dangling != Some(true) && matches(network, &filters))
-        .collect();
-    Ok(ok(&networks))
-}
-
-fn all(door: &Door) -> Vec<Network> {
-    network::predefined(&door.host().engine_id, door.opened())
-}
-
-fn matches(network: &Network, filters: &Filters) -> bool {
-    let any = |key: &str, test: &dyn Fn(&str) -> bool| {
-        filters
-            .get(key)
-            .is_none_or(|values| values.is_empty() || values.iter().any(|value| test(value)))
-    };
-    any("name", &|name| network.name.contains(name))
-        && any("id", &|id| network.id.starts_with(id))
-        && any("driver", &|driver| network.driver == driver)
-        && any("scope", &|scope| network.scope == scope)
-        && any("type", &|kind| kind == "builtin")
-        && any("label", &|_| false)
-}
-
-fn find(door: &Door, name: &str) -> Result<Network, ApiError> {
-    let networks = all(door);
-    let by_name = networks
-        .iter()
-        .find(|network| network.name == name || network.id == name);
-    let mut by_prefix = networks
-        .iter()
-        .filter(|network| !name.is_empty() && network.id.starts_with(name));
-    let found = by_name.or_else(|| by_prefix.next().filter(|_| by_prefix.next().is_none()));
-    found
-        .cloned()
-        .ok_or_else(|| ApiError::not_found(format!("network {name} not found")))
+    let views = door.engine().networks().list(&filters)?;
+    let documents = views.iter().map(|view| match version < v(28) {
+        true => network::inspect(view),
+        false => network::summary(view),
+    });
+    Ok(ok(&documents.collect::<Vec<_>>()))
 }
 
 /// `GET /networks/{name}`.
-pub async fn inspect(State(door): State<Door>, Path(name): Path<String>) -> Answer {
-    let mut network = find(&door, &name)?;
-    for view in door.engine().containers().list(ListOptions::default()).await? {
-        if view.record.host_config.network_mode == network.name {
-            let container = NetworkContainer {
-                name: view.record.name.clone(),
-                endpoint_id: network::endpoint_id(&network.id, &view.record.id),
-                ..NetworkContainer::default()
-            };
-            network.containers.insert(view.record.id.clone(), container);
-        }
+pub async fn inspect(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    check_boolean("verbose", query.text("verbose"))?;
+    let view = door.engine().networks().inspect(&name)?;
+    // Every network is local: there is no swarm.
+    if query.text("scope").is_some_and(|scope| scope != "local") {
+        return Err(ApiError::not_found(format!("network {name} not found")));
     }
-    Ok(ok(&network))
+    Ok(ok(&network::inspect(&view)))
+}
+
+/// `verbose` is the one switch that dockerd reads with Go's `ParseBool`.
+fn check_boolean(name: &str, text: Option<&str>) -> Result<(), ApiError> {
+    const WORDS: [&str; 12] = [
+        "1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False",
+    ];
+    match text {
+        Some(text) if !WORDS.contains(&text) => Err(ApiError::invalid(format!(
+            "invalid value for {name}: {text}: strconv.ParseBool: parsing \"{text}\": invalid syntax"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// `POST /networks/create`.
+pub async fn create(State(door): State<Door>, version: ApiVersion, headers: HeaderMap, body: Body) -> Answer {
+    let mut request: NetworkCreateRequest = decode::required(&headers, body).await?;
+    version_networks::create(version, &mut request);
+    let asked = network_request::create(request)?;
+    let id = door.engine().networks().create(asked).await?;
+    Ok(json(
+        StatusCode::CREATED,
+        &NetworkCreateResponse {
+            id,
+            warning: String::new(),
+        },
+    ))
+}
+
+/// `POST /networks/{name}/connect`.
+pub async fn connect(State(door): State<Door>, Path(name): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let request: NetworkConnectRequest = decode::required(&headers, body).await?;
+    network_request::check_endpoint(&request.endpoint_config)?;
+    let networks = door.engine().networks();
+    networks
+        .connect(&name, &request.container, request.endpoint_config)
+        .await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `POST /networks/{name}/disconnect`.
+pub async fn disconnect(State(door): State<Door>, Path(name): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let request: NetworkDisconnectRequest = decode::required(&headers, body).await?;
+    let networks = door.engine().networks();
+    networks.disconnect(&name, &request.container, request.force).await?;
+    Ok(StatusCode::OK.into_response())
 }
 
 /// `DELETE /networks/{name}`.
 pub async fn remove(State(door): State<Door>, Path(name): Path<String>) -> Answer {
-    let network = find(&door, &name)?;
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        format!("{} is a pre-defined network and cannot be removed", network.name),
-    ))
+    door.engine().networks().remove(&name).await?;
+    Ok(no_content())
 }
 
 /// `POST /networks/prune`.
-pub async fn prune(query: Parameters) -> Answer {
-    filters::check(&query.filters()?, &PRUNE_FILTERS)?;
-    Ok(ok(&NetworksPruneResponse { networks_deleted: None }))
-}
-
-/// `POST /networks/create`, and those that join containers to networks.
-pub async fn absent() -> ApiError {
-    ApiError::not_implemented("creating and joining networks other than none and host")
+pub async fn prune(State(door): State<Door>, query: Parameters) -> Answer {
+    let filters = query.filters()?;
+    filters::check(&filters, &PRUNE_FILTERS)?;
+    let deleted = door.engine().networks().prune(&filters).await?;
+    let networks_deleted = Some(deleted).filter(|names| !names.is_empty());
+    Ok(ok(&NetworksPruneResponse { networks_deleted }))
 }

@@ -13,6 +13,7 @@ use crate::{
     docker::{
         convert::time::NEVER,
         version::{ApiVersion, v},
+        version_networks,
     },
     error::ApiError,
 };
@@ -140,12 +141,12 @@ fn object(document: &impl serde::Serialize) -> Map<String, Value> {
     }
 }
 
-/// `POST /containers/create`.
+/// `POST /containers/create`; what to warn of.
 pub fn create_request(
     version: ApiVersion,
     cgroup_version_2: bool,
     request: &mut CreateRequest,
-) -> Result<(), ApiError> {
+) -> Result<Vec<String>, ApiError> {
     let host = &mut request.host_config;
     if version < v(40) {
         each_mount(host, |mount| {
@@ -190,7 +191,7 @@ pub fn create_request(
         return Err(ApiError::invalid("Mount type \"image\" needs API v1.48 or newer"));
     }
     normalize(&mut request.host_config);
-    Ok(())
+    version_networks::create_container(version, request)
 }
 
 fn create_request_before_44(request: &mut CreateRequest) -> Result<(), ApiError> {
@@ -364,7 +365,7 @@ mod tests {
     fn created(minor: u16, change: impl FnOnce(&mut CreateRequest)) -> Result<CreateRequest, ApiError> {
         let mut request = CreateRequest::default();
         change(&mut request);
-        create_request(v(minor), false, &mut request).map(|()| request)
+        create_request(v(minor), false, &mut request).map(|_| request)
     }
 
     fn with_mount(minor: u16, mount: Mount) -> Result<Mount, ApiError> {

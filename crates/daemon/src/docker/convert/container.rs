@@ -7,10 +7,8 @@ use std::collections::BTreeMap;
 use corten_api::types::{
     container::HostConfig,
     container_answers::{
-        ContainerInspect, ContainerState, ContainerSummary, GraphDriver, HostConfigSummary, MountPoint,
-        NetworkSettings, NetworkSummary,
+        ContainerInspect, ContainerState, ContainerSummary, GraphDriver, HostConfigSummary, MountPoint, NetworkSummary,
     },
-    network::EndpointSettings,
 };
 use corten_engine::container::{
     record::{self, Record},
@@ -24,15 +22,13 @@ use corten_engine::task::{
 use jiff::Timestamp;
 
 use crate::docker::convert::{
-    network,
+    container_network::{self, Networks},
     time::{human_duration, rfc3339},
 };
 
 /// What a document says about the host that no record knows.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Stable for one data root.
-    pub engine_id: String,
     pub cgroup_version_2: bool,
     /// Log driver and options of containers that do not name any.
     pub log_driver: String,
@@ -40,7 +36,7 @@ pub struct Host {
 }
 
 /// An entry of `GET /containers/json`.
-pub fn summary(view: &ContainerView, host: &Host, now: Timestamp) -> ContainerSummary {
+pub fn summary(view: &ContainerView, networks: &Networks, now: Timestamp) -> ContainerSummary {
     let record = &*view.record;
     ContainerSummary {
         id: record.id.clone(),
@@ -49,25 +45,25 @@ pub fn summary(view: &ContainerView, host: &Host, now: Timestamp) -> ContainerSu
         image_id: record.image_id.clone(),
         command: command(record),
         created: record.created.as_second(),
-        ports: Vec::new(),
+        ports: container_network::ports(view),
         size_rw: view.size_rw,
         size_root_fs: view.size_root_fs,
         labels: record.config.labels.clone(),
         state: view.state.phase.status().to_owned(),
         status: status(&view.state, now),
         host_config: HostConfigSummary {
-            network_mode: network_mode(&record.host_config),
+            network_mode: container_network::mode(&record.host_config.network_mode).to_owned(),
             annotations: record.host_config.annotations.clone().filter(|set| !set.is_empty()),
         },
         network_settings: NetworkSummary {
-            networks: endpoints(view, host),
+            networks: container_network::endpoints(view, networks),
         },
         mounts: mounts(record),
     }
 }
 
 /// `GET /containers/{name}/json`.
-pub fn inspect(view: &ContainerView, host: &Host) -> ContainerInspect {
+pub fn inspect(view: &ContainerView, host: &Host, networks: &Networks) -> ContainerInspect {
     let record = &*view.record;
     let argv = record.argv();
     let mut config = record.config.clone();
@@ -100,10 +96,7 @@ pub fn inspect(view: &ContainerView, host: &Host) -> ContainerInspect {
         size_root_fs: view.size_root_fs,
         mounts: mounts(record),
         config,
-        network_settings: NetworkSettings {
-            networks: endpoints(view, host),
-            ..NetworkSettings::default()
-        },
+        network_settings: container_network::settings(view, networks),
     }
 }
 
@@ -154,35 +147,6 @@ fn command(record: &Record) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn network_mode(host_config: &HostConfig) -> String {
-    match host_config.network_mode.as_str() {
-        "" | "default" => "bridge".to_owned(),
-        mode => mode.to_owned(),
-    }
-}
-
-/// The container's ends of networks, by network name. The two predefined ones have no addresses.
-fn endpoints(view: &ContainerView, host: &Host) -> BTreeMap<String, EndpointSettings> {
-    let mode = network_mode(&view.record.host_config);
-    let Some(network_id) = network::predefined_id(&mode, &host.engine_id) else {
-        return BTreeMap::new();
-    };
-    let running = view.state.phase.is_running();
-    let endpoint_id = if running {
-        network::endpoint_id(&network_id, &view.record.id)
-    } else {
-        String::new()
-    };
-    BTreeMap::from([(
-        mode,
-        EndpointSettings {
-            network_id,
-            endpoint_id,
-            ..EndpointSettings::default()
-        },
-    )])
-}
-
 fn mounts(record: &Record) -> Vec<MountPoint> {
     // A tmpfs of `--tmpfs` is not a mount in Docker's sense; one of `--mount` is.
     let plain_tmpfs = |mount: &&record::MountPoint| {
@@ -220,7 +184,7 @@ fn host_config(asked: &HostConfig, host: &Host) -> HostConfig {
             default.clone_into(text);
         }
     };
-    shown.network_mode = network_mode(asked);
+    shown.network_mode = container_network::mode(&asked.network_mode).to_owned();
     if shown.log_config.driver.is_empty() {
         shown.log_config.driver.clone_from(&host.log_driver);
         if shown.log_config.config.is_empty() {
@@ -267,7 +231,6 @@ mod tests {
 
     fn host() -> Host {
         Host {
-            engine_id: "e".to_owned(),
             cgroup_version_2: true,
             log_driver: "json-file".to_owned(),
             log_options: BTreeMap::new(),
@@ -334,15 +297,15 @@ mod tests {
 
     #[test]
     fn a_summary_quotes_words_with_spaces() {
-        let summary = summary(&view(Phase::Running), &host(), Timestamp::now());
+        let summary = summary(&view(Phase::Running), &Networks::default(), Timestamp::now());
         assert_eq!(summary.command, "/bin/sh -c 'echo a b'");
         assert_eq!(summary.names, ["/web"]);
-        assert_eq!(summary.network_settings.networks["none"].network_id.len(), 64);
+        assert!(summary.network_settings.networks.contains_key("none"));
     }
 
     #[test]
     fn an_inspection_has_dockerds_defaults() {
-        let document = inspect(&view(Phase::Created), &host());
+        let document = inspect(&view(Phase::Created), &host(), &Networks::default());
         assert_eq!(document.path, "/bin/sh");
         assert_eq!(document.args, ["-c", "echo a b"]);
         assert_eq!(document.state.finished_at, "0001-01-01T00:00:00Z");
@@ -359,13 +322,13 @@ mod tests {
     fn privileged_containers_see_everything() {
         let mut view = view(Phase::Created);
         Arc::get_mut(&mut view.record).unwrap().host_config.privileged = true;
-        let host_config = inspect(&view, &host()).host_config;
+        let host_config = inspect(&view, &host(), &Networks::default()).host_config;
         assert_eq!((host_config.masked_paths, host_config.readonly_paths), (None, None));
     }
 
     #[test]
     fn every_member_that_dockerd_prints_is_printed() {
-        let value = serde_json::to_value(inspect(&view(Phase::Running), &host())).unwrap();
+        let value = serde_json::to_value(inspect(&view(Phase::Running), &host(), &Networks::default())).unwrap();
         for member in [
             "ExecIDs",
             "AppArmorProfile",
