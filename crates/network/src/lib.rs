@@ -5,6 +5,7 @@
 //! cannot forward (`ports/proxy.rs`), which are tokio tasks. Nothing here writes to disk: what must survive is returned
 //! as data that the engine keeps with its records, and is given back to [`controller::Controller::restore`].
 pub mod controller;
+pub mod dns;
 pub mod error;
 pub mod ipam;
 pub mod model;

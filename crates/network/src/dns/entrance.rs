@@ -1,0 +1,157 @@
+//! The way in: sockets at 127.0.0.11 inside a container's network namespace, and the NAT table that leads to them.
+//!
+//! The sockets have random ports and a rule for each protocol leads port 53 there, so that a container may still have a
+//! server of its own on port 53. Connection tracking rewrites the source of answers on their way back.
+use std::{
+    io,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use corten_linux::netlink::{
+    message::{Attributes, Batch, flags},
+    socket::{Protocol, Socket},
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Where containers look for names.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+const PORT: u16 = 53;
+/// Of the table in the container's namespace.
+const TABLE: &str = "corten-names";
+const CHAIN: &str = "output";
+
+/// What a container's questions arrive at.
+#[derive(Debug)]
+pub struct Entrance {
+    pub udp: UdpSocket,
+    pub tcp: TcpListener,
+}
+
+impl Entrance {
+    /// Makes it, in place of one that an earlier daemon left. The loopback interface must be up.
+    pub fn open(namespace: BorrowedFd) -> io::Result<Entrance> {
+        inside(namespace, || {
+            let udp = UdpSocket::bind((ADDRESS, 0))?;
+            udp.set_nonblocking(true)?;
+            let tcp = TcpListener::bind((ADDRESS, 0))?;
+            tcp.set_nonblocking(true)?;
+            let mut batch = table(udp.local_addr()?.port(), tcp.local_addr()?.port());
+            Socket::open(Protocol::Netfilter)?.transact(&mut batch)?;
+            Ok(Entrance { udp, tcp })
+        })
+    }
+}
+
+/// Does `work` in another network namespace.
+pub fn inside<T>(namespace: BorrowedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = std::fs::File::open("/proc/thread-self/ns/net")?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+    let result = work();
+    if move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+        // A thread that is nobody knows where would do other people's work there.
+        std::process::abort();
+    }
+    result
+}
+
+/// Numbers of linux/netfilter/nf_tables.h, each named as there.
+mod nft {
+    pub const BATCH_BEGIN: u16 = 0x10;
+    pub const BATCH_END: u16 = 0x11;
+    pub const SUBSYSTEM: u16 = 10;
+    pub const NEWTABLE: u16 = SUBSYSTEM << 8;
+    pub const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
+    pub const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
+    pub const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
+    pub const REG_1: u32 = 1;
+    pub const REG_2: u32 = 2;
+    pub const META_L4PROTO: u32 = 16;
+    pub const PAYLOAD_NETWORK_HEADER: u32 = 1;
+    pub const PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+    pub const NAT_DNAT: u32 = 1;
+    pub const HOOK_OUTPUT: u32 = 3;
+    /// NF_IP_PRI_NAT_DST.
+    pub const PRIORITY_DSTNAT: i32 = -100;
+    pub const FAMILY_IPV4: u8 = 2;
+}
+
+/// One transaction: the table, anew.
+fn table(udp: u16, tcp: u16) -> Batch {
+    let header = [nft::FAMILY_IPV4, 0, 0, 0];
+    // NFNETLINK_V0 and, in network byte order, whose batch it is.
+    let bounds = [0, 0, 0, nft::SUBSYSTEM as u8];
+    let create = flags::REQUEST | flags::CREATE;
+    let mut batch = Batch::new();
+    batch.message(nft::BATCH_BEGIN, flags::REQUEST, &bounds, |_| {});
+    // Deleting what is not there fails, so it is there first.
+    for kind in [nft::NEWTABLE, nft::DELTABLE, nft::NEWTABLE] {
+        batch.message(kind, create, &header, |table| {
+            table.text(1, TABLE);
+        });
+    }
+    batch.message(nft::NEWCHAIN, create, &header, |chain| {
+        chain.text(1, TABLE).text(3, CHAIN).text(7, "nat").nested(4, |hook| {
+            hook.u32_be(1, nft::HOOK_OUTPUT)
+                .u32_be(2, nft::PRIORITY_DSTNAT.cast_unsigned());
+        });
+    });
+    for (protocol, port, ack) in [(17, udp, 0), (6, tcp, flags::ACK)] {
+        batch.message(nft::NEWRULE, create | flags::APPEND | ack, &header, |rule| {
+            rule.text(1, TABLE).text(2, CHAIN).nested(4, |expressions| {
+                lead(expressions, protocol, port);
+            });
+        });
+    }
+    batch.message(nft::BATCH_END, flags::REQUEST, &bounds, |_| {});
+    batch
+}
+
+/// `ip daddr 127.0.0.11 meta l4proto <protocol> th dport 53 dnat to 127.0.0.11:<port>`
+fn lead(expressions: &mut Attributes, protocol: u8, port: u16) {
+    payload(expressions, nft::PAYLOAD_NETWORK_HEADER, 16, 4);
+    equals(expressions, &ADDRESS.octets());
+    expression(expressions, "meta", |meta| {
+        meta.u32_be(2, nft::META_L4PROTO).u32_be(1, nft::REG_1);
+    });
+    equals(expressions, &[protocol]);
+    payload(expressions, nft::PAYLOAD_TRANSPORT_HEADER, 2, 2);
+    equals(expressions, &PORT.to_be_bytes());
+    for (register, value) in [(nft::REG_1, &ADDRESS.octets()[..]), (nft::REG_2, &port.to_be_bytes())] {
+        expression(expressions, "immediate", |immediate| {
+            immediate.u32_be(1, register).nested(2, |data| {
+                data.bytes(1, value);
+            });
+        });
+    }
+    expression(expressions, "nat", |nat| {
+        nat.u32_be(1, nft::NAT_DNAT)
+            .u32_be(2, nft::FAMILY_IPV4.into())
+            .u32_be(3, nft::REG_1)
+            .u32_be(5, nft::REG_2);
+    });
+}
+
+fn payload(expressions: &mut Attributes, base: u32, offset: u32, length: u32) {
+    expression(expressions, "payload", |payload| {
+        payload
+            .u32_be(1, nft::REG_1)
+            .u32_be(2, base)
+            .u32_be(3, offset)
+            .u32_be(4, length);
+    });
+}
+
+fn equals(expressions: &mut Attributes, value: &[u8]) {
+    expression(expressions, "cmp", |cmp| {
+        cmp.u32_be(1, nft::REG_1).u32_be(2, 0).nested(3, |data| {
+            data.bytes(1, value);
+        });
+    });
+}
+
+fn expression(expressions: &mut Attributes, name: &str, fill: impl FnOnce(&mut Attributes)) {
+    expressions.nested(1, |element| {
+        element.text(1, name).nested(2, fill);
+    });
+}

@@ -1,0 +1,3 @@
+//! Names, as containers ask for them: real namespaces, real sockets, a real server behind.
+mod answers;
+mod world;
