@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     events::EventBus,
     host::Host,
+    network::networks::Networks,
     task::profiles::Profiles,
     volume::volumes::Volumes,
 };
@@ -26,6 +27,7 @@ pub struct Context {
     pub volumes: Volumes,
     /// What is live of networks: blocking, for [`blocking`].
     pub networks: Arc<Controller>,
+    pub network_records: Networks,
     pub profiles: Profiles,
     /// Our own executable: a container's process 1 where an init is wanted.
     pub program: PathBuf,

@@ -16,7 +16,7 @@ use crate::{
     events::EventBus,
     host::Host,
     image::service::ImageService,
-    network::service::NetworkService,
+    network::{open, service::NetworkService},
     system::{self, SystemView},
     volume::{service::VolumeService, volumes::Volumes},
 };
@@ -52,6 +52,7 @@ impl Engine {
             events,
             Arc::clone(&table) as Arc<_>,
         ));
+        open::load(&context)?;
         restore::restore(&context, &table, &closing).await?;
         let containers = ContainerService::new(
             Arc::clone(&context),
@@ -135,6 +136,7 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
         Controller::open(network).map_err(|error| Error::system("cannot open the host's networks").because(error))?;
     Ok(Context {
         networks: Arc::new(networks),
+        network_records: Default::default(),
         host: Host::probe(),
         volumes: Volumes::open(Arc::clone(&store), events.clone())?,
         config,

@@ -2,9 +2,11 @@
 pub mod config;
 pub mod container {
     pub mod attach;
+    pub mod attachment;
     pub mod binds;
     pub mod create;
     pub mod detach;
+    pub mod endpoints;
     pub mod etc;
     pub mod exit;
     pub mod handle;
@@ -14,6 +16,9 @@ pub mod container {
     pub mod log_line;
     pub mod logs;
     pub mod merge;
+    pub mod mode;
+    pub mod networking;
+    pub mod ports;
     pub mod prune;
     pub mod record;
     pub mod remove;
@@ -54,6 +59,8 @@ pub mod image {
 }
 pub mod names;
 pub mod network {
+    pub mod networks;
+    pub mod open;
     pub mod record;
     pub mod service;
 }

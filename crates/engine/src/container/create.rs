@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     container::{
         binds::{self, Asked},
-        etc, log_config, merge,
+        etc, log_config, merge, networking,
         record::{MountPoint, Record},
         state::State,
         supervised,
@@ -65,6 +65,7 @@ pub async fn create(
     merge::merge(&mut options.config, base.defaults.clone());
     validate::check_config(&options.config)?;
     complete(context, &mut options)?;
+    networking::complete(&mut options, &context.network_records, table)?;
 
     let asked = binds::parse(&options.config, &options.host_config)?;
     let id = names::random_id();

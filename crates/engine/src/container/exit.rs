@@ -28,7 +28,7 @@ impl Supervised {
                 self.tell("oom", &[]);
                 self.show();
             }
-            Some(Event::Exited(exit)) => self.ended(exit),
+            Some(Event::Exited(exit)) => self.ended(exit).await,
             None => self.lost().await,
         }
     }
@@ -39,7 +39,7 @@ impl Supervised {
         let directory = self.context.store.layout().task(&self.record.id);
         if let Ok(Some(exit)) = state::read_exit(&directory) {
             // It had finished its work, and died before it could tell.
-            return self.ended(exit);
+            return self.ended(exit).await;
         }
         let _ = rustix::process::pidfd_send_signal(&task.pidfd, Signal::KILL);
         let left = task.state;
@@ -52,15 +52,17 @@ impl Supervised {
             out_of_memory: false,
             at_nanoseconds: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
             reason: Some("the container's shim died unexpectedly; the container was killed".to_owned()),
-        });
+        })
+        .await;
     }
 
     /// Writes the end down, then tells it. The task's directory goes last: until then it is the only witness.
-    pub fn ended(&mut self, exit: Exit) {
+    pub async fn ended(&mut self, exit: Exit) {
         self.task = None;
         if exit.out_of_memory && !self.state.oom_killed {
             self.tell("oom", &[]);
         }
+        self.release().await;
         self.record_end(&exit);
         let removal = self.record.host_config.auto_remove;
         if !removal && self.save_or_warn() {

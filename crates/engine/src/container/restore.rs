@@ -2,8 +2,9 @@
 //!
 //! The record says what was; the shim, or the exit record that it left, says what is. Whatever has no record is
 //! litter. Every case ends in a state that a live daemon could have produced.
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
+use corten_network::controller::Restored;
 use corten_runtime::{
     cgroup::manager::Cgroup,
     shim::{
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     container::{
+        attachment,
         record::Record,
         remove,
         state::{Phase, State},
@@ -27,6 +29,7 @@ use crate::{
     },
     context::Context,
     error::{Error, Result, causes},
+    network::open,
     task::{
         launch::{self, Task},
         shim::Line,
@@ -61,21 +64,29 @@ pub async fn restore(context: &Arc<Context>, table: &Arc<Table>, closing: &Cance
             }
         }
     }
-    for Document { record, state } in known {
-        table.reserve(&record.name, &record.id)?;
-        restore_one(context, table, closing, record, state).await;
+    let mut found = Vec::with_capacity(known.len());
+    for document in known {
+        table.reserve(&document.record.name, &document.record.id)?;
+        found.push(look(context, document).await);
+    }
+    restore_networks(context, &found)?;
+    for one in found {
+        adopt(context, table, closing, one).await;
     }
     sweep(context, table);
     Ok(())
 }
 
-async fn restore_one(
-    context: &Arc<Context>,
-    table: &Arc<Table>,
-    closing: &CancellationToken,
+/// A container as its record, its shim and its directory tell together.
+struct Survivor {
     record: Record,
-    mut state: State,
-) {
+    before: State,
+    state: State,
+    task: Option<Task>,
+}
+
+async fn look(context: &Context, document: Document) -> Survivor {
+    let Document { record, mut state } = document;
     let directory = context.store.layout().task(&record.id);
     let before = state.clone();
     let mut task = None;
@@ -92,6 +103,7 @@ async fn restore_one(
                 .started_at
                 .filter(|_| before.phase.is_running())
                 .or(Some(found.started_at));
+            state.attachment = attachment::read(&directory).or(state.attachment);
             task = Some(*found);
         }
         Found::Ended(exit) => {
@@ -120,8 +132,45 @@ async fn restore_one(
                 };
             }
             state.pid = 0;
+            state.attachment = None;
         }
     }
+    Survivor {
+        record,
+        before,
+        state,
+        task,
+    }
+}
+
+/// Gives containers that run their addresses, ports and names back, and makes the networks be there.
+fn restore_networks(context: &Context, found: &[Survivor]) -> Result<()> {
+    let namespaces: Vec<_> = found
+        .iter()
+        .filter_map(|one| {
+            let (task, attachment) = (one.task.as_ref()?, one.state.attachment.as_ref()?);
+            // One that ends at this moment has nothing to be given back.
+            Some((attachment, attachment::namespace(task.state.pid).ok()?))
+        })
+        .collect();
+    let running: Vec<_> = namespaces
+        .iter()
+        .map(|(attachment, namespace)| Restored {
+            attachment,
+            namespace: namespace.as_fd(),
+        })
+        .collect();
+    open::restore(context, &running)
+}
+
+async fn adopt(context: &Arc<Context>, table: &Arc<Table>, closing: &CancellationToken, one: Survivor) {
+    let Survivor {
+        record,
+        before,
+        state,
+        task,
+    } = one;
+    let directory = context.store.layout().task(&record.id);
     if state != before
         && let Err(error) = supervised::save(context, &record, &state)
     {
@@ -138,6 +187,15 @@ async fn restore_one(
     let ended_meanwhile = before.phase.is_running() && task.is_none();
     let record = Arc::new(record);
     if ended_meanwhile {
+        for endpoint in before.attachment.iter().flat_map(|attachment| &attachment.endpoints) {
+            attachment::tell(
+                context,
+                &record,
+                "disconnect",
+                &endpoint.network,
+                &endpoint.network_name,
+            );
+        }
         supervised::tell(context, &record, "die", &[("exitCode", state.exit_code.to_string())]);
     }
     let (context, table) = (Arc::clone(context), Arc::clone(table));
@@ -160,6 +218,7 @@ fn end(state: &mut State, code: i32, reason: Option<String>, out_of_memory: bool
     state.error = reason.unwrap_or_default();
     state.oom_killed |= out_of_memory;
     state.finished_at = Some(at);
+    state.attachment = None;
 }
 
 /// Directories of a cgroup whose shim died while it made them. Processes in one would keep it from going.

@@ -2,9 +2,9 @@
 use corten_runtime::shim::protocol::{Failure, FailureKind};
 
 use crate::{
-    container::{state::Phase, supervised::Supervised},
+    container::{attachment, handle::Attacher, state::Phase, supervised::Supervised},
     error::{Error, Kind, Result},
-    task::launch,
+    task::launch::{self, Task},
 };
 
 impl Supervised {
@@ -29,7 +29,7 @@ impl Supervised {
         self.state.go(Phase::Starting);
         self.show();
         let attachers = std::mem::take(&mut self.waiting);
-        match launch::launch(&self.context, &self.record, attachers).await {
+        match self.bring_up(attachers).await {
             Ok(task) => {
                 self.state.go(Phase::Running);
                 self.state.pid = task.state.pid;
@@ -40,16 +40,64 @@ impl Supervised {
                 self.state.started_at = Some(task.started_at);
                 self.task = Some(task);
                 self.save_or_warn();
+                self.tell_connected();
                 self.tell("start", &[]);
                 self.show();
                 Ok(())
             }
-            Err(failure) => Err(self.failed_to_start(failure, before)),
+            Err(trouble) => {
+                self.release_quietly();
+                Err(self.failed_to_start(trouble, before))
+            }
         }
     }
 
-    fn failed_to_start(&mut self, failure: Failure, before: Phase) -> Error {
-        let (kind, code) = match failure.kind {
+    /// Addresses and ports first, because they are what others may have; then the process; then its interfaces, before
+    /// its program runs.
+    async fn bring_up(&mut self, attachers: Vec<Attacher>) -> Result<Task, Trouble> {
+        let shared = self.shared_network()?;
+        self.state.attachment = self.reserve().await?;
+        self.write_etc()?;
+        let created = launch::create(&self.context, &self.record, shared.as_ref()).await?;
+        if let Some(attachment) = &self.state.attachment {
+            attachment::attach(&self.context, attachment, created.state.pid, created.directory())?;
+        }
+        Ok(created.start(attachers).await?)
+    }
+
+    fn failed_to_start(&mut self, trouble: Trouble, before: Phase) -> Error {
+        let Trouble { error, exit_code } = trouble;
+        self.state.go(before);
+        self.state.exit_code = exit_code;
+        self.state.error = error.to_string();
+        if self.record.host_config.auto_remove {
+            // Nobody could ever start it again: it goes, as it would have after its end.
+            if let Err(error) = self.remove(true) {
+                tracing::error!(container = %self.record.id, %error, "cannot remove a container that did not start");
+            }
+        } else {
+            self.save_or_warn();
+        }
+        self.show();
+        error
+    }
+}
+
+/// Why a container did not start, and the exit code that it has then.
+pub struct Trouble {
+    error: Error,
+    exit_code: i32,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble { error, exit_code: 128 }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        let (kind, exit_code) = match failure.kind {
             FailureKind::NotFound => (Kind::Invalid, 127),
             FailureKind::NotExecutable => (Kind::Invalid, 126),
             FailureKind::Invalid => (Kind::Invalid, 128),
@@ -63,18 +111,9 @@ impl Supervised {
                 failure.message
             ),
         };
-        self.state.go(before);
-        self.state.exit_code = code;
-        self.state.error.clone_from(&message);
-        if self.record.host_config.auto_remove {
-            // Nobody could ever start it again: it goes, as it would have after its end.
-            if let Err(error) = self.remove(true) {
-                tracing::error!(container = %self.record.id, %error, "cannot remove a container that did not start");
-            }
-        } else {
-            self.save_or_warn();
+        Trouble {
+            error: Error::new(kind, message),
+            exit_code,
         }
-        self.show();
-        Error::new(kind, message)
     }
 }

@@ -4,7 +4,7 @@
 use corten_api::types::container::{ContainerConfig, HostConfig};
 
 use crate::{
-    container::view::CreateOptions,
+    container::{networking, view::CreateOptions},
     error::{Error, Result},
     host::Host,
     names, signal,
@@ -19,8 +19,8 @@ pub fn check(options: &mut CreateOptions, host: &Host) -> Result<Vec<String>> {
         names::check("container", name)?;
     }
     absent(options)?;
-    let mut warnings = Vec::new();
     check_config(&options.config)?;
+    let mut warnings = networking::check(&options.config, &options.host_config)?;
     let asked = &mut options.host_config;
     check_modes(asked)?;
     check_memory(asked, host, &mut warnings)?;
@@ -44,19 +44,6 @@ pub fn check(options: &mut CreateOptions, host: &Host) -> Result<Vec<String>> {
 /// Capabilities of later versions.
 fn absent(options: &CreateOptions) -> Result<()> {
     let (config, host) = (&options.config, &options.host_config);
-    match host.network_mode.as_str() {
-        "none" | "host" => {}
-        "" | "default" | "bridge" => {
-            return Err(Error::not_implemented(
-                "the bridge network (use --network none or --network host); it",
-            ));
-        }
-        other => {
-            return Err(Error::not_implemented(format!(
-                "network {other:?} (use --network none or --network host); it"
-            )));
-        }
-    }
     let restart = host.restart_policy.name.as_str();
     let health = config
         .healthcheck
@@ -65,13 +52,7 @@ fn absent(options: &CreateOptions) -> Result<()> {
         .unwrap_or_default();
     let runtime = host.runtime.as_deref().unwrap_or_default();
     let missing = [
-        (
-            host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()),
-            "publishing ports",
-        ),
-        (host.publish_all_ports, "publishing ports"),
         (!matches!(restart, "" | "no"), "a restart policy"),
-        (filled(&host.links), "links between containers"),
         (filled(&host.volumes_from), "taking volumes from other containers"),
         (
             !matches!(health.first().map(String::as_str), None | Some("NONE")),
@@ -95,24 +76,12 @@ fn absent(options: &CreateOptions) -> Result<()> {
         (!matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces"),
         (!host.cgroup.is_empty(), "sharing a cgroup"),
         (
-            config.mac_address.as_ref().is_some_and(|mac| !mac.is_empty()),
-            "a hardware address",
-        ),
-        (
             host.cpu_count != 0 || host.cpu_percent != 0,
             "counting processors as Windows does",
         ),
         (
             host.io_maximum_iops != 0 || host.io_maximum_bandwidth != 0,
             "limiting IO as Windows does",
-        ),
-        (
-            options
-                .networking
-                .endpoints_config
-                .keys()
-                .any(|name| *name != host.network_mode && name != "default"),
-            "connecting to networks",
         ),
     ];
     match missing.into_iter().find(|(asked, _)| *asked) {
@@ -423,12 +392,6 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_what_works_today() {
-        let message = refusal(|host| host.network_mode = String::new());
-        assert!(
-            message.contains("--network none") && message.contains("--network host"),
-            "{message}"
-        );
-        assert!(refusal(|host| host.publish_all_ports = true).contains("publishing ports is not implemented yet"));
         assert!(refusal(|host| host.pid_mode = "container:x".to_owned()).contains("PID namespace"));
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     context::Context,
     error::{Error, causes},
     task::{
+        mounts::EtcFiles,
         shim::Line,
         spec::{self, Surroundings},
     },
@@ -48,29 +49,44 @@ pub struct Task {
     pub started_at: Timestamp,
 }
 
-/// Starts a container. When this returns, its program runs.
-pub async fn launch(context: &Context, record: &Record, attachers: Vec<Attacher>) -> Result<Task, Failure> {
-    let directory = context.store.layout().task(&record.id);
-    let launched = attempt(context, record, attachers, &directory).await;
-    if launched.is_err() {
-        abandon(&directory);
-    }
-    launched
+/// A container with everything around it but its program. Dropping it undoes all of it.
+pub struct Created {
+    line: Line,
+    pidfd: OwnedFd,
+    pub state: TaskState,
+    directory: Abandoned,
 }
 
-async fn attempt(
-    context: &Context,
-    record: &Record,
-    attachers: Vec<Attacher>,
-    directory: &Path,
-) -> Result<Task, Failure> {
-    let request = request(context, record, directory.to_owned()).map_err(|error| invalid(error.to_string()))?;
+/// A task's directory that is freed, with all that it speaks of, unless somebody keeps it.
+struct Abandoned(Option<PathBuf>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(directory) = self.0.take() {
+            abandon(&directory);
+        }
+    }
+}
+
+/// What a container has of another's, whose network it joins.
+#[derive(Debug)]
+pub struct Shared {
+    pub namespace: PathBuf,
+    pub files: EtcFiles,
+}
+
+/// Makes a container, up to the point where only its program is missing.
+pub async fn create(context: &Context, record: &Record, shared: Option<&Shared>) -> Result<Created, Failure> {
+    let path = context.store.layout().task(&record.id);
+    let request = request(context, record, shared, path.clone()).map_err(|error| invalid(error.to_string()))?;
     let mut plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
     if let Some(filter) = filter(context, record).map_err(|error| invalid(error.to_string()))? {
         plan.set_filter(filter);
     }
     let plan = connection::plan_memfd(&plan).map_err(system("cannot hand over the plan"))?;
-    make_directory(directory).map_err(system("cannot create the task's directory"))?;
+    // Dropped after the line: a shim without a daemon undoes what was not started.
+    let directory = Abandoned(Some(path.clone()));
+    make_directory(&path).map_err(system("cannot create the task's directory"))?;
 
     let shim = context.launcher.connect().map_err(system("cannot start a shim"))?;
     let mut line = Line::new(shim).map_err(system("cannot talk to the shim"))?;
@@ -78,28 +94,46 @@ async fn attempt(
     let (Reply::Created(state), Some(pidfd)) = (reply, fds.pop()) else {
         return Err(unexpected());
     };
-    for attacher in &attachers {
-        // One who went away meanwhile is no reason not to start.
-        let _ = attach(&mut line, attacher).await;
-    }
-    let started_at = Timestamp::now();
-    let started = line
-        .request(&ToShim::Start, &[])
-        .await
-        .map_err(system("the shim died"))?;
-    match started.0 {
-        Reply::Started => {}
-        Reply::Failed(failure) => return Err(failure),
-        _ => return Err(unexpected()),
-    }
-    let cgroup = Cgroup::open(&state.cgroup).map_err(|error| invalid(causes(&error)))?;
-    Ok(Task {
+    Ok(Created {
         line,
         pidfd,
-        state: TaskState { started: true, ..state },
-        cgroup: Arc::new(cgroup),
-        started_at,
+        state,
+        directory,
     })
+}
+
+impl Created {
+    /// Where its shim keeps what the next daemon must know.
+    pub fn directory(&self) -> &Path {
+        self.directory.0.as_deref().expect("kept only by start")
+    }
+
+    /// Lets the program run. When this returns, it does.
+    pub async fn start(mut self, attachers: Vec<Attacher>) -> Result<Task, Failure> {
+        for attacher in &attachers {
+            // One who went away meanwhile is no reason not to start.
+            let _ = attach(&mut self.line, attacher).await;
+        }
+        let started_at = Timestamp::now();
+        let started = self.line.request(&ToShim::Start, &[]).await;
+        match started.map_err(system("the shim died"))?.0 {
+            Reply::Started => {}
+            Reply::Failed(failure) => return Err(failure),
+            _ => return Err(unexpected()),
+        }
+        let cgroup = Cgroup::open(&self.state.cgroup).map_err(|error| invalid(causes(&error)))?;
+        self.directory.0 = None;
+        Ok(Task {
+            line: self.line,
+            pidfd: self.pidfd,
+            state: TaskState {
+                started: true,
+                ..self.state
+            },
+            cgroup: Arc::new(cgroup),
+            started_at,
+        })
+    }
 }
 
 /// Hands an attacher's socket to the shim.
@@ -131,12 +165,19 @@ fn filter(context: &Context, record: &Record) -> crate::error::Result<Option<Fil
     context.profiles.filter(&profile, &capabilities)
 }
 
-fn request(context: &Context, record: &Record, directory: PathBuf) -> crate::error::Result<TaskRequest> {
+fn request(
+    context: &Context,
+    record: &Record,
+    shared: Option<&Shared>,
+    directory: PathBuf,
+) -> crate::error::Result<TaskRequest> {
     let layout = context.store.layout();
     let own = layout.container(&record.id);
     let init = record.host_config.init.unwrap_or(context.config.init);
+    let files = shared.map_or_else(|| etc::files(&own), |shared| shared.files.clone());
     let surroundings = Surroundings {
-        files: &etc::files(&own),
+        files: &files,
+        network_namespace: shared.map(|shared| shared.namespace.as_path()),
         cgroup: context.cgroup(&record.host_config.cgroup_parent, &record.id),
         private_cgroup_namespace: context.host.cgroup_v2,
         init: init.then_some(context.program.as_path()),

@@ -48,6 +48,8 @@ pub fn readonly_paths() -> Vec<String> {
 /// What a specification depends on besides the record.
 pub struct Surroundings<'a> {
     pub files: &'a EtcFiles,
+    /// Another container's, which this one joins.
+    pub network_namespace: Option<&'a Path>,
     /// The container's own, from the hierarchy's root: `/docker/<id>`.
     pub cgroup: String,
     /// Containers have a cgroup namespace of their own unless told otherwise (as on cgroup v2).
@@ -192,7 +194,7 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
     );
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(surroundings.cgroup.clone().into()));
-    linux.set_namespaces(Some(namespaces(record, surroundings.private_cgroup_namespace)));
+    linux.set_namespaces(Some(namespaces(record, surroundings)));
     linux.set_devices((!nodes.is_empty()).then_some(nodes));
     linux.set_masked_paths(paths(host.privileged, host.masked_paths.as_ref(), &MASKED));
     linux.set_readonly_paths(paths(host.privileged, host.readonly_paths.as_ref(), &READ_ONLY));
@@ -207,12 +209,12 @@ fn paths(privileged: bool, asked: Option<&Vec<String>>, default: &[&str]) -> Opt
     }
 }
 
-fn namespaces(record: &Record, private_cgroup_namespace: bool) -> Vec<LinuxNamespace> {
+fn namespaces(record: &Record, surroundings: &Surroundings<'_>) -> Vec<LinuxNamespace> {
     let host = &record.host_config;
     let own_cgroup_namespace = match host.cgroupns_mode.as_str() {
         "private" => true,
         "host" => false,
-        _ => private_cgroup_namespace,
+        _ => surroundings.private_cgroup_namespace,
     };
     let mut kinds = vec![LinuxNamespaceType::Mount];
     for (kind, own) in [
@@ -229,6 +231,9 @@ fn namespaces(record: &Record, private_cgroup_namespace: bool) -> Vec<LinuxNames
     let namespace = |kind| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(kind);
+        if kind == LinuxNamespaceType::Network {
+            namespace.set_path(surroundings.network_namespace.map(Path::to_owned));
+        }
         namespace
     };
     kinds.into_iter().map(namespace).collect()
@@ -269,19 +274,28 @@ mod tests {
     }
 
     fn specify(record: &Record, init: Option<&Path>) -> Spec {
+        let files = files();
+        build(record, &surroundings(&files, init)).expect("valid")
+    }
+
+    fn files() -> EtcFiles {
         let directory = PathBuf::from("/data/containers/1");
-        let surroundings = Surroundings {
-            files: &EtcFiles {
-                hosts: directory.join("hosts"),
-                hostname: directory.join("hostname"),
-                resolv_conf: directory.join("resolv.conf"),
-            },
+        EtcFiles {
+            hosts: directory.join("hosts"),
+            hostname: directory.join("hostname"),
+            resolv_conf: directory.join("resolv.conf"),
+        }
+    }
+
+    fn surroundings<'a>(files: &'a EtcFiles, init: Option<&'a Path>) -> Surroundings<'a> {
+        Surroundings {
+            files,
+            network_namespace: None,
             cgroup: "/docker/1".to_owned(),
             private_cgroup_namespace: true,
             init,
             default_ulimits: &[],
-        };
-        build(record, &surroundings).expect("valid")
+        }
     }
 
     #[test]
@@ -356,7 +370,7 @@ mod tests {
     fn host_namespaces_are_left_out() {
         let mut record = record();
         let kinds = |record: &Record| {
-            namespaces(record, true)
+            namespaces(record, &surroundings(&files(), None))
                 .iter()
                 .map(LinuxNamespace::typ)
                 .collect::<Vec<_>>()

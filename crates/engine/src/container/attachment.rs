@@ -1,0 +1,206 @@
+//! A running container's attachment to networks: made before its program runs, released when it ended.
+//!
+//! It is also written into the task's directory before the program runs: a daemon that is killed between the start and
+//! the saving of the state must not let the next one give the same addresses and ports to somebody else.
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use corten_network::{error as network, model::Attachment};
+
+use crate::{
+    container::{endpoints, etc, mode::NetworkMode, record::Record, supervised::Supervised, table::Table},
+    context::{Context, blocking},
+    error::{Error, Kind, Result},
+    names,
+    task::launch::Shared,
+};
+
+const FILE: &str = "network";
+/// From this many ports on, reserving and releasing takes longer than a thread that serves everybody should be away.
+const MANY_PORTS: usize = 16;
+
+impl Supervised {
+    /// Addresses and host ports for a start. Absent for a container without interfaces of its own.
+    pub async fn reserve(&self) -> Result<Option<Attachment>> {
+        let Some(request) = endpoints::attach_request(&self.record, &self.context.network_records)? else {
+            return Ok(None);
+        };
+        let name = self.record.name.clone();
+        let many = request.ports.len() + request.publish_all.len() > MANY_PORTS;
+        let context = Arc::clone(&self.context);
+        let reserve = move || {
+            let reserved = context.networks.reserve(&request);
+            reserved.map(Some).map_err(|error| named(error, &name))
+        };
+        if many { blocking(reserve).await } else { reserve() }
+    }
+
+    /// After a start that failed: nobody heard of the attachment.
+    pub fn release_quietly(&mut self) {
+        if self.state.attachment.take().is_some() {
+            self.context.networks.release(&self.record.id);
+        }
+    }
+
+    /// The container's files that depend on its addresses.
+    pub fn write_etc(&self) -> Result<()> {
+        let directory = self.context.store.layout().container(&self.record.id);
+        etc::write(&self.record, &etc::files(&directory))
+    }
+
+    pub fn tell_connected(&self) {
+        for endpoint in self
+            .state
+            .attachment
+            .iter()
+            .flat_map(|attachment| &attachment.endpoints)
+        {
+            self.tell_network("connect", &endpoint.network, &endpoint.network_name);
+        }
+    }
+
+    /// The network of another container, where this one joins it: found anew at each start.
+    pub fn shared_network(&mut self) -> Result<Option<Shared>> {
+        let NetworkMode::Container(reference) = NetworkMode::of(&self.record.config, &self.record.host_config) else {
+            return Ok(None);
+        };
+        let other = self.table.find(reference)?.snapshot();
+        if other.record.id == self.record.id {
+            return Err(Error::invalid("cannot join own network"));
+        }
+        if !other.state.phase.is_running() {
+            return Err(Error::conflict(format!(
+                "cannot join network of a non running container: {}",
+                other.record.id
+            )));
+        }
+        let owner = etc_owner(&self.table, &other.record);
+        if (&owner.config.hostname, &owner.config.domainname)
+            != (&self.record.config.hostname, &self.record.config.domainname)
+        {
+            let record = Arc::make_mut(&mut self.record);
+            record.config.hostname.clone_from(&owner.config.hostname);
+            record.config.domainname.clone_from(&owner.config.domainname);
+        }
+        let directory = self.context.store.layout().container(&owner.id);
+        Ok(Some(Shared {
+            namespace: PathBuf::from(format!("/proc/{}/ns/net", other.state.pid)),
+            files: etc::files(&directory),
+        }))
+    }
+
+    /// Gives back what the container had on networks: before anybody hears that it ended, so that whoever hears of it
+    /// can have the same port or address.
+    pub async fn release(&mut self) {
+        let Some(attachment) = self.state.attachment.take() else {
+            return;
+        };
+        let (context, id) = (Arc::clone(&self.context), self.record.id.clone());
+        if attachment.ports.len() > MANY_PORTS {
+            let released = blocking(move || {
+                context.networks.release(&id);
+                Ok(())
+            });
+            let _ = released.await;
+        } else {
+            context.networks.release(&id);
+        }
+        for endpoint in &attachment.endpoints {
+            self.tell_network("disconnect", &endpoint.network, &endpoint.network_name);
+        }
+    }
+
+    pub fn tell_network(&self, action: &str, network: &str, name: &str) {
+        tell(&self.context, &self.record, action, network, name);
+    }
+}
+
+/// The container whose hosts, hostname and resolv.conf one has that joins another's network.
+pub fn etc_owner(table: &Table, record: &Arc<Record>) -> Arc<Record> {
+    let mut owner = Arc::clone(record);
+    // A chain that leads nowhere, or back, ends with somebody.
+    for _ in 0..32 {
+        let NetworkMode::Container(reference) = NetworkMode::of(&owner.config, &owner.host_config) else {
+            break;
+        };
+        let Ok(next) = table.find(reference) else { break };
+        owner = next.record();
+    }
+    owner
+}
+
+/// `connect`, `disconnect`: an event of the network's.
+pub fn tell(context: &Context, record: &Record, action: &str, network: &str, name: &str) {
+    let driver = context
+        .network_records
+        .get(network)
+        .map_or("bridge", |record| record.network.driver.name());
+    let attributes = [("container", record.id.as_str()), ("name", name), ("type", driver)];
+    let attributes: BTreeMap<_, _> = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    context.events.publish("network", action, network, attributes);
+}
+
+/// Makes in a created container's namespace what was reserved, and leaves a witness of it.
+pub fn attach(context: &Context, attachment: &Attachment, pid: i32, directory: &Path) -> Result<()> {
+    write(directory, attachment)?;
+    let namespace = namespace(pid)
+        .map_err(|error| Error::system("cannot open the container's network namespace").because(error))?;
+    context
+        .networks
+        .attach(attachment, namespace.as_fd())
+        .map_err(|error| named(error, ""))
+}
+
+/// A process's network namespace.
+pub fn namespace(pid: i32) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/ns/net"))
+}
+
+/// Leaves the witness in a task's directory.
+pub fn write(directory: &Path, attachment: &Attachment) -> Result<()> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::system("cannot write a task's attachment").because(error)
+    };
+    let text = serde_json::to_vec(attachment).map_err(|error| failed(error.into()))?;
+    let (path, new) = (directory.join(FILE), directory.join("network.new"));
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, &path))
+        .map_err(|error| failed(error.into()))
+}
+
+/// What the witness says; absent where there is none.
+pub fn read(directory: &Path) -> Option<Attachment> {
+    let text = fs::read(directory.join(FILE)).ok()?;
+    let attachment = serde_json::from_slice(&text);
+    attachment
+        .inspect_err(|error| tracing::error!(directory = %directory.display(), %error, "cannot read an attachment"))
+        .ok()
+}
+
+/// The controller's error as the engine's. A port that somebody else has is said in the frame that clients know.
+pub fn named(error: network::Error, container: &str) -> Error {
+    let about_ports = error.to_string().starts_with("Bind for ") || error.to_string().contains("bind host port");
+    let kind = match error.kind() {
+        _ if about_ports => Kind::System,
+        network::Kind::Invalid => Kind::Invalid,
+        network::Kind::NotFound => Kind::NotFound,
+        network::Kind::Conflict => Kind::Conflict,
+        network::Kind::Forbidden => Kind::Forbidden,
+        network::Kind::Unsupported => Kind::NotImplemented,
+        network::Kind::System => Kind::System,
+    };
+    let mut message = crate::error::causes(&error);
+    if about_ports {
+        // The endpoint's id was made up for this attempt, and means nothing any more.
+        let endpoint = names::random_id();
+        message =
+            format!("driver failed programming external connectivity on endpoint {container} ({endpoint}): {message}");
+    }
+    Error::new(kind, message)
+}
