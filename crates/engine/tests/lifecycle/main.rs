@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|argument| argument == launcher::ARGUMENT) {
         launcher::serve();
     }
+    // It was started by one of us, in our network.
     if let [word, directory, parent] = arguments.as_slice()
         && word == survival::VICTIM
     {
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         println!("skipped: {reason}");
         return ExitCode::SUCCESS;
     }
+    // A host of our own: bridges and firewall tables of tests are not the machine's.
+    world::leave_the_hosts_network();
     if arguments.iter().any(|argument| argument == "--measure") {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(measure::measure());

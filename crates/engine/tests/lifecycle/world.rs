@@ -25,6 +25,13 @@ pub fn unavailable() -> Option<&'static str> {
     (!Path::new(BUSYBOX).exists()).then_some("needs a static busybox in /usr/bin")
 }
 
+/// Call it before any thread exists.
+pub fn leave_the_hosts_network() {
+    const CLONE_NEWNET: u64 = 0x4000_0000;
+    corten_linux::namespace::unshare(CLONE_NEWNET).expect("a network namespace");
+    corten_linux::namespace::bring_loopback_up().expect("a loopback");
+}
+
 impl World {
     pub async fn new() -> World {
         let directory = tempfile::tempdir().expect("a directory");
