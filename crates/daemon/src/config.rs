@@ -13,7 +13,10 @@ use corten_engine::engine::EngineConfig;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::flags::Flags;
+use crate::{
+    flags::Flags,
+    network_config::{self, NetworkFile},
+};
 
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/docker/daemon.json";
 const DEFAULT_DATA_ROOT: &str = "/var/lib/corten";
@@ -80,6 +83,8 @@ struct File {
     registry_mirrors: Vec<String>,
     exec_opts: Vec<String>,
     storage_driver: Option<String>,
+    #[serde(flatten)]
+    network: NetworkFile,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -112,25 +117,11 @@ const KNOWN_KEYS: [&str; 18] = [
     "storage-driver",
 ];
 /// Keys that are accepted and change nothing, because what they are about does not exist here or is always so.
-const IDLE_KEYS: [&str; 26] = [
+const IDLE_KEYS: [&str; 12] = [
     "live-restore",
     "containerd",
     "containerd-namespace",
     "containerd-plugin-namespace",
-    "userland-proxy",
-    "userland-proxy-path",
-    "iptables",
-    "ip6tables",
-    "ip-forward",
-    "ip-masq",
-    "bridge",
-    "bip",
-    "fixed-cidr",
-    "default-address-pools",
-    "default-gateway",
-    "icc",
-    "ip",
-    "mtu",
     "features",
     "experimental",
     "builder",
@@ -141,7 +132,7 @@ const IDLE_KEYS: [&str; 26] = [
     "storage-opts",
 ];
 /// Keys of dockerd's whose absence an operator would miss.
-const ABSENT_KEYS: [&str; 22] = [
+const ABSENT_KEYS: [&str; 19] = [
     "tls",
     "tlsverify",
     "tlscacert",
@@ -154,9 +145,6 @@ const ABSENT_KEYS: [&str; 22] = [
     "seccomp-profile",
     "selinux-enabled",
     "no-new-privileges",
-    "dns",
-    "dns-opts",
-    "dns-search",
     "metrics-addr",
     "swarm-default-advertise-addr",
     "default-ipc-mode",
@@ -211,7 +199,14 @@ fn read_file(path: &Path, text: &str, flags: &Flags) -> Result<File, ConfigError
     };
     let value: BTreeMap<String, Value> = serde_json::from_str(text).map_err(malformed)?;
     let unknown = value.keys().map(String::as_str);
-    let unknown = unknown.filter(|key| !KNOWN_KEYS.contains(key) && !IDLE_KEYS.contains(key));
+    let known = [
+        &KNOWN_KEYS[..],
+        &IDLE_KEYS,
+        &network_config::KEYS,
+        &network_config::IDLE_KEYS,
+    ]
+    .concat();
+    let unknown = unknown.filter(|key| !known.contains(key));
     let (absent, unknown): (Vec<_>, Vec<_>) = unknown.partition(|key| ABSENT_KEYS.contains(key));
     if !unknown.is_empty() {
         return Err(ConfigError::UnknownKeys {
@@ -260,11 +255,8 @@ fn given_as_flags(flags: &Flags) -> BTreeSet<&'static str> {
         ("storage-driver", flags.storage_driver.is_some()),
         ("live-restore", flags.live_restore),
     ];
-    given
-        .into_iter()
-        .filter(|(_, given)| *given)
-        .map(|(key, _)| key)
-        .collect()
+    let given = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key);
+    given.chain(flags.network.given()).collect()
 }
 
 /// No setting is in both: whichever is there is meant.
@@ -318,7 +310,7 @@ fn join(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         group: flags.group.clone().or(file.group),
         level,
         engine: EngineConfig {
-            network: Default::default(),
+            network: network_config::join(&flags.network, file.network, &run_root)?,
             data_root,
             run_root,
             cgroup_parent: flags

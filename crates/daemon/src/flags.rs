@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use crate::network_config::NetworkFlags;
+
 /// A container engine that speaks the Docker Engine API.
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "dockerd", disable_version_flag = true)]
@@ -79,24 +81,12 @@ pub struct Flags {
     /// There is no containerd: accepted, changes nothing
     #[arg(long, value_name = "PATH")]
     pub containerd: Option<String>,
-    /// No port is published yet: accepted, changes nothing
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub userland_proxy: Option<bool>,
-    /// No firewall rule is made yet: accepted, changes nothing
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub iptables: Option<bool>,
-    /// No firewall rule is made yet: accepted, changes nothing
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ip6tables: Option<bool>,
-    /// No firewall rule is made yet: accepted, changes nothing
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ip_masq: Option<bool>,
-    /// There is no bridge network yet: accepted, changes nothing
-    #[arg(short = 'b', long, value_name = "NAME")]
-    pub bridge: Option<String>,
     /// There are no experimental features to switch: accepted, changes nothing
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub experimental: Option<bool>,
+
+    #[command(flatten)]
+    pub network: NetworkFlags,
 
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub tls: Option<bool>,

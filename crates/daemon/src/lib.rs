@@ -33,3 +33,4 @@ pub mod docker {
 pub mod error;
 pub mod flags;
 pub mod listener;
+pub mod network_config;

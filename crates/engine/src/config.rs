@@ -37,6 +37,8 @@ pub struct NetworkConfig {
     pub default_bridge: NetworkRequest,
     /// No default bridge at all (`--bridge none`).
     pub no_default_bridge: bool,
+    /// Options of new networks that do not say otherwise, by driver.
+    pub default_options: BTreeMap<String, BTreeMap<String, String>>,
     /// Search domains and options of containers that name none.
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
@@ -79,6 +81,7 @@ impl Default for NetworkConfig {
             },
             default_bridge: NetworkRequest::default(),
             no_default_bridge: false,
+            default_options: BTreeMap::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
             host_gateway_ips: Vec::new(),

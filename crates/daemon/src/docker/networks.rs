@@ -71,7 +71,7 @@ fn check_boolean(name: &str, text: Option<&str>) -> Result<(), ApiError> {
 pub async fn create(State(door): State<Door>, version: ApiVersion, headers: HeaderMap, body: Body) -> Answer {
     let mut request: NetworkCreateRequest = decode::required(&headers, body).await?;
     version_networks::create(version, &mut request);
-    let asked = network_request::create(request)?;
+    let asked = network_request::create(request, &door.engine().config().network.default_options)?;
     let id = door.engine().networks().create(asked).await?;
     Ok(json(
         StatusCode::CREATED,

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use corten_api::types::network::{Ipam, IpamPool, Network, NetworkContainer};
 use corten_engine::network::record::{NetworkEndpoint, NetworkView};
-use corten_network::model::Subnet;
+use corten_network::model::{Network as Made, Subnet};
 
 use crate::docker::convert::time::rfc3339;
 
@@ -29,7 +29,7 @@ pub fn summary(view: &NetworkView) -> Network {
         },
         internal: network.internal,
         attachable: record.attachable,
-        options: network.options.clone(),
+        options: options(network),
         labels: record.labels.clone(),
         ..Network::default()
     }
@@ -46,6 +46,26 @@ pub fn inspect(view: &NetworkView) -> Network {
         containers: containers.collect(),
         ..summary(view)
     }
+}
+
+/// As given; the default bridge's also say what was not.
+fn options(network: &Made) -> BTreeMap<String, String> {
+    let mut options = network.options.clone();
+    if network.default_bridge {
+        let defaults = [
+            ("bridge.default_bridge", "true"),
+            ("bridge.enable_icc", "true"),
+            ("bridge.enable_ip_masquerade", "true"),
+            ("bridge.host_binding_ipv4", "0.0.0.0"),
+            ("bridge.name", &network.interface),
+            ("driver.mtu", "1500"),
+        ];
+        for (name, value) in defaults {
+            let option = options.entry(format!("com.docker.network.{name}"));
+            option.or_insert_with(|| value.to_owned());
+        }
+    }
+    options
 }
 
 fn pool(subnet: &Subnet) -> IpamPool {
@@ -101,7 +121,7 @@ mod tests {
     use std::sync::Arc;
 
     use corten_engine::network::record::NetworkRecord;
-    use corten_network::model::{Driver, Endpoint, Network as Made};
+    use corten_network::model::{Driver, Endpoint};
     use jiff::Timestamp;
 
     use super::*;
@@ -187,6 +207,18 @@ mod tests {
     #[test]
     fn networks_without_addresses_have_no_pools() {
         assert_eq!(summary(&view(Vec::new())).ipam.config, None);
+    }
+
+    #[test]
+    fn the_default_bridge_says_what_it_is() {
+        let mut view = view(Vec::new());
+        assert_eq!(summary(&view).options.len(), 1);
+        let record = Arc::get_mut(&mut view.record).unwrap();
+        record.network.default_bridge = true;
+        let options = summary(&view).options;
+        assert_eq!(options["com.docker.network.bridge.name"], "br-abababababab");
+        assert_eq!(options["com.docker.network.driver.mtu"], "1400");
+        assert_eq!(options["com.docker.network.bridge.default_bridge"], "true");
     }
 
     #[test]

@@ -25,8 +25,11 @@ fn forbidden(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
+/// Options by driver, of networks that do not say otherwise.
+pub type DefaultOptions = BTreeMap<String, BTreeMap<String, String>>;
+
 /// `POST /networks/create`.
-pub fn create(asked: NetworkCreateRequest) -> Result<CreateNetwork, ApiError> {
+pub fn create(asked: NetworkCreateRequest, defaults: &DefaultOptions) -> Result<CreateNetwork, ApiError> {
     if asked.name.trim().is_empty() {
         return Err(ApiError::invalid("invalid name: name is empty"));
     }
@@ -38,6 +41,13 @@ pub fn create(asked: NetworkCreateRequest) -> Result<CreateNetwork, ApiError> {
     }
     refuse_absent(&asked)?;
     let mut options = asked.options;
+    let driver = match asked.driver.as_str() {
+        "" => "bridge",
+        driver => driver,
+    };
+    for (key, value) in defaults.get(driver).into_iter().flatten() {
+        options.entry(key.clone()).or_insert_with(|| value.clone());
+    }
     let ipv4 = family(asked.enable_ipv4, &mut options, ENABLE_IPV4)?;
     let ipv6 = family(asked.enable_ipv6, &mut options, ENABLE_IPV6)?;
     let ipam = asked.ipam.unwrap_or_default();
@@ -264,7 +274,8 @@ mod tests {
             ..Default::default()
         };
         change(&mut request);
-        create(request)
+        let options = BTreeMap::from([("d".to_owned(), "e".to_owned())]);
+        create(request, &BTreeMap::from([("bridge".to_owned(), options)]))
     }
 
     fn pool(subnet: &str, range: &str, gateway: &str) -> IpamPool {
@@ -301,6 +312,7 @@ mod tests {
         assert_eq!((made.request.driver.as_str(), made.request.internal), ("", true));
         assert_eq!((made.request.ipv4, made.request.ipv6), (None, None));
         assert_eq!(made.request.options["a"], "b");
+        assert_eq!(made.request.options["d"], "e", "the operator's default");
         assert!(made.request.subnets.is_empty());
     }
 

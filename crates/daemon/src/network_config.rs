@@ -1,0 +1,625 @@
+//! What an operator decides about networks: dockerd's flags and the keys of `daemon.json`, as the engine's configuration.
+//!
+//! Most of it shapes one network, the default bridge. What is only right for iptables, or needs a bridge that somebody
+//! else manages, is refused: an operator who switches the firewall off must not find one.
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
+
+use clap::{ArgAction, Args};
+use corten_engine::config::NetworkConfig;
+use corten_network::model::SubnetRequest;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::config::ConfigError;
+
+const DEFAULT_RUN_ROOT: &str = "/run/corten";
+const BRIDGE: &str = "com.docker.network.bridge";
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// The command line's part.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Networks")]
+pub struct NetworkFlags {
+    /// `none` for no default bridge network
+    #[arg(short = 'b', long, value_name = "NAME")]
+    pub bridge: Option<String>,
+    /// IPv4 address of the default bridge, with its prefix length
+    #[arg(long, value_name = "CIDR")]
+    pub bip: Option<String>,
+    /// IPv6 address of the default bridge, with its prefix length
+    #[arg(long, value_name = "CIDR")]
+    pub bip6: Option<String>,
+    /// IPv4 subnet that containers of the default bridge get addresses from
+    #[arg(long, value_name = "CIDR")]
+    pub fixed_cidr: Option<String>,
+    /// IPv6 subnet that containers of the default bridge get addresses from
+    #[arg(long, value_name = "CIDR")]
+    pub fixed_cidr_v6: Option<String>,
+    /// IPv4 gateway of the default bridge's containers
+    #[arg(long, value_name = "IP")]
+    pub default_gateway: Option<String>,
+    /// IPv6 gateway of the default bridge's containers
+    #[arg(long, value_name = "IP")]
+    pub default_gateway_v6: Option<String>,
+    /// Containers of the default bridge reach each other
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub icc: Option<bool>,
+    /// Address that the default bridge's ports are published on
+    #[arg(long, value_name = "IP")]
+    pub ip: Option<String>,
+    /// Let the kernel forward packets of containers; only `true`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ip_forward: Option<bool>,
+    /// The policy of other forwarding is never touched: accepted, changes nothing
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ip_forward_no_drop: Option<bool>,
+    /// Containers of the default bridge appear under the host's address outside
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ip_masq: Option<bool>,
+    /// Make firewall rules (of nftables); only `true`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub iptables: Option<bool>,
+    /// Make firewall rules (of nftables) for IPv6; only `true`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ip6tables: Option<bool>,
+    /// The default bridge has IPv6
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ipv6: Option<bool>,
+    /// MTU of the default bridge's containers
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<i64>,
+    /// Publish to addresses that the kernel alone cannot serve
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub userland_proxy: Option<bool>,
+    /// There is no program for it: accepted, changes nothing
+    #[arg(long, value_name = "PATH")]
+    pub userland_proxy_path: Option<String>,
+    /// Where subnets are taken from: base=CIDR,size=BITS
+    #[arg(long = "default-address-pool", value_name = "POOL")]
+    pub default_address_pools: Vec<String>,
+    /// Options of new networks: DRIVER=KEY=VALUE
+    #[arg(long = "default-network-opt", value_name = "OPTION")]
+    pub default_network_opts: Vec<String>,
+    /// Name servers of containers
+    #[arg(long, value_name = "IP")]
+    pub dns: Vec<String>,
+    /// Options of containers' resolvers
+    #[arg(long = "dns-opt", alias = "dns-option", value_name = "OPTION")]
+    pub dns_opts: Vec<String>,
+    /// Domains that containers search names in
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// What host-gateway means in --add-host
+    #[arg(long = "host-gateway-ip", value_name = "IP")]
+    pub host_gateway_ips: Vec<String>,
+    /// Other hosts reach unpublished ports; only `false`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub allow_direct_routing: Option<bool>,
+    /// Firewall to use; only `nftables`
+    #[arg(long, value_name = "NAME")]
+    pub firewall_backend: Option<String>,
+    /// There is no swarm: accepted, changes nothing
+    #[arg(long, value_name = "BYTES", action = ArgAction::Set)]
+    pub network_control_plane_mtu: Option<i64>,
+}
+
+/// `daemon.json`'s part.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct NetworkFile {
+    bridge: Option<String>,
+    bip: Option<String>,
+    bip6: Option<String>,
+    fixed_cidr: Option<String>,
+    fixed_cidr_v6: Option<String>,
+    default_gateway: Option<String>,
+    default_gateway_v6: Option<String>,
+    icc: Option<bool>,
+    ip: Option<String>,
+    ip_forward: Option<bool>,
+    ip_masq: Option<bool>,
+    iptables: Option<bool>,
+    ip6tables: Option<bool>,
+    ipv6: Option<bool>,
+    mtu: Option<i64>,
+    userland_proxy: Option<bool>,
+    default_address_pools: Vec<FilePool>,
+    default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+    dns: Vec<String>,
+    dns_opts: Vec<String>,
+    dns_search: Vec<String>,
+    host_gateway_ip: Option<String>,
+    host_gateway_ips: Vec<String>,
+    allow_direct_routing: Option<bool>,
+    firewall_backend: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct FilePool {
+    base: String,
+    size: i64,
+}
+
+/// The keys of [`NetworkFile`].
+pub const KEYS: [&str; 25] = [
+    "bridge",
+    "bip",
+    "bip6",
+    "fixed-cidr",
+    "fixed-cidr-v6",
+    "default-gateway",
+    "default-gateway-v6",
+    "icc",
+    "ip",
+    "ip-forward",
+    "ip-masq",
+    "iptables",
+    "ip6tables",
+    "ipv6",
+    "mtu",
+    "userland-proxy",
+    "default-address-pools",
+    "default-network-opts",
+    "dns",
+    "dns-opts",
+    "dns-search",
+    "host-gateway-ip",
+    "host-gateway-ips",
+    "allow-direct-routing",
+    "firewall-backend",
+];
+/// Keys that are accepted and change nothing.
+pub const IDLE_KEYS: [&str; 3] = ["userland-proxy-path", "ip-forward-no-drop", "network-control-plane-mtu"];
+
+impl NetworkFlags {
+    /// Which keys of `daemon.json` the command line has decided.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("bridge", self.bridge.is_some()),
+            ("bip", self.bip.is_some()),
+            ("bip6", self.bip6.is_some()),
+            ("fixed-cidr", self.fixed_cidr.is_some()),
+            ("fixed-cidr-v6", self.fixed_cidr_v6.is_some()),
+            ("default-gateway", self.default_gateway.is_some()),
+            ("default-gateway-v6", self.default_gateway_v6.is_some()),
+            ("icc", self.icc.is_some()),
+            ("ip", self.ip.is_some()),
+            ("ip-forward", self.ip_forward.is_some()),
+            ("ip-masq", self.ip_masq.is_some()),
+            ("iptables", self.iptables.is_some()),
+            ("ip6tables", self.ip6tables.is_some()),
+            ("ipv6", self.ipv6.is_some()),
+            ("mtu", self.mtu.is_some()),
+            ("userland-proxy", self.userland_proxy.is_some()),
+            ("default-address-pools", !self.default_address_pools.is_empty()),
+            ("default-network-opts", !self.default_network_opts.is_empty()),
+            ("dns", !self.dns.is_empty()),
+            ("dns-opts", !self.dns_opts.is_empty()),
+            ("dns-search", !self.dns_search.is_empty()),
+            ("host-gateway-ips", !self.host_gateway_ips.is_empty()),
+            ("host-gateway-ip", !self.host_gateway_ips.is_empty()),
+            ("allow-direct-routing", self.allow_direct_routing.is_some()),
+            ("firewall-backend", self.firewall_backend.is_some()),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key)
+    }
+}
+
+fn value(name: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        name,
+        reason: reason.into(),
+    }
+}
+
+fn either(flag: &[String], file: Vec<String>) -> Vec<String> {
+    if flag.is_empty() { file } else { flag.to_vec() }
+}
+
+/// No setting is in both: whichever is there is meant.
+pub fn join(flags: &NetworkFlags, file: NetworkFile, run_root: &Path) -> Result<NetworkConfig, ConfigError> {
+    let text = |flag: &Option<String>, file: &Option<String>| {
+        flag.clone().or_else(|| file.clone()).filter(|text| !text.is_empty())
+    };
+    refuse_absent(flags, &file)?;
+    let mut config = NetworkConfig::default();
+    let suffix = suffix(run_root);
+    config.controller.table.push_str(&suffix);
+    config.controller.bridge.push_str(&suffix);
+    config.controller.proxy = flags.userland_proxy.or(file.userland_proxy).unwrap_or(true);
+    config.controller.address_pools = pools(&flags.default_address_pools, &file.default_address_pools)?;
+    config.controller.dns = addresses("dns", &either(&flags.dns, file.dns))?;
+    config.dns_search = either(&flags.dns_search, file.dns_search);
+    config.dns_options = either(&flags.dns_opts, file.dns_opts);
+    let gateways = either(&flags.host_gateway_ips, file.host_gateway_ips);
+    let gateways = file.host_gateway_ip.into_iter().chain(gateways).collect::<Vec<_>>();
+    config.host_gateway_ips = host_gateways(&gateways)?;
+    config.default_options = file.default_network_opts;
+    for option in &flags.default_network_opts {
+        let mut parts = option.splitn(3, '=');
+        let (Some(driver), Some(key), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(value(
+                "default-network-opt",
+                format!("\"{option}\" is not DRIVER=KEY=VALUE"),
+            ));
+        };
+        let options = config.default_options.entry(driver.to_owned()).or_default();
+        options.insert(key.to_owned(), text.to_owned());
+    }
+    match text(&flags.bridge, &file.bridge).as_deref() {
+        None => {}
+        Some("none") => config.no_default_bridge = true,
+        Some(name) => {
+            return Err(ConfigError::NotImplemented(format!(
+                "a default bridge that somebody else manages (--bridge {name}; use --bip, or --bridge none)"
+            )));
+        }
+    }
+    let bridge = &mut config.default_bridge;
+    bridge.ipv6 = flags.ipv6.or(file.ipv6);
+    let families = [
+        Family {
+            bip: ("bip", text(&flags.bip, &file.bip)),
+            range: ("fixed-cidr", text(&flags.fixed_cidr, &file.fixed_cidr)),
+            gateway: ("default-gateway", text(&flags.default_gateway, &file.default_gateway)),
+            is_ipv4: true,
+        },
+        Family {
+            bip: ("bip6", text(&flags.bip6, &file.bip6)),
+            range: ("fixed-cidr-v6", text(&flags.fixed_cidr_v6, &file.fixed_cidr_v6)),
+            gateway: (
+                "default-gateway-v6",
+                text(&flags.default_gateway_v6, &file.default_gateway_v6),
+            ),
+            is_ipv4: false,
+        },
+    ];
+    for family in families {
+        bridge.subnets.extend(family.subnet()?);
+    }
+    let switches = [
+        ("enable_icc", flags.icc.or(file.icc)),
+        ("enable_ip_masquerade", flags.ip_masq.or(file.ip_masq)),
+    ];
+    for (name, switch) in switches {
+        if let Some(on) = switch {
+            bridge.options.insert(format!("{BRIDGE}.{name}"), on.to_string());
+        }
+    }
+    if let Some(text) = text(&flags.ip, &file.ip) {
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| value("ip", format!("\"{text}\" is no address")))?;
+        bridge
+            .options
+            .insert(format!("{BRIDGE}.host_binding_ipv4"), address.to_string());
+    }
+    match flags.mtu.or(file.mtu) {
+        None | Some(0) => {}
+        Some(mtu @ 68..=65535) => {
+            bridge.options.insert(MTU.to_owned(), mtu.to_string());
+        }
+        Some(mtu) => return Err(value("mtu", format!("{mtu} is not between 68 and 65535"))),
+    }
+    Ok(config)
+}
+
+fn refuse_absent(flags: &NetworkFlags, file: &NetworkFile) -> Result<(), ConfigError> {
+    let absent = [
+        (
+            flags.iptables.or(file.iptables) == Some(false),
+            "a daemon without firewall rules (--iptables=false)",
+        ),
+        (
+            flags.ip6tables.or(file.ip6tables) == Some(false),
+            "a daemon without firewall rules for IPv6 (--ip6tables=false)",
+        ),
+        (
+            flags.ip_forward.or(file.ip_forward) == Some(false),
+            "a daemon that leaves forwarding alone (--ip-forward=false)",
+        ),
+        (
+            flags.allow_direct_routing.or(file.allow_direct_routing) == Some(true),
+            "reaching unpublished ports from other hosts (--allow-direct-routing)",
+        ),
+    ];
+    if let Some((_, what)) = absent.iter().find(|(asked, _)| *asked) {
+        return Err(ConfigError::NotImplemented((*what).to_owned()));
+    }
+    match flags.firewall_backend.as_deref().or(file.firewall_backend.as_deref()) {
+        None | Some("" | "nftables") => Ok(()),
+        Some(other) => Err(ConfigError::NotImplemented(format!(
+            "firewall backend {other} (use nftables)"
+        ))),
+    }
+}
+
+/// What is said about one family of the default bridge.
+struct Family {
+    bip: (&'static str, Option<String>),
+    range: (&'static str, Option<String>),
+    gateway: (&'static str, Option<String>),
+    is_ipv4: bool,
+}
+
+impl Family {
+    fn subnet(self) -> Result<Option<SubnetRequest>, ConfigError> {
+        let net = |(name, text): &(&'static str, Option<String>)| {
+            let refused = |text: &String| value(name, format!("\"{text}\" is no address with a prefix length"));
+            let parsed = text
+                .as_ref()
+                .map(|text| text.parse::<IpNet>().map_err(|_| refused(text)));
+            match parsed.transpose()? {
+                Some(net) if matches!(net, IpNet::V4(_)) != self.is_ipv4 => {
+                    Err(value(name, format!("{net} is of the other family")))
+                }
+                net => Ok(net),
+            }
+        };
+        let (bip, range) = (net(&self.bip)?, net(&self.range)?);
+        let gateway: Option<IpAddr> = match &self.gateway {
+            (_, None) => None,
+            (name, Some(text)) => Some(
+                text.parse()
+                    .map_err(|_| value(name, format!("\"{text}\" is no address")))?,
+            ),
+        };
+        let Some(subnet) = bip.or(range) else {
+            return match gateway {
+                None => Ok(None),
+                Some(_) => Err(value(self.gateway.0, format!("it needs --{} too", self.bip.0))),
+            };
+        };
+        if let Some(range) = range.filter(|range| !subnet.trunc().contains(&range.trunc())) {
+            return Err(value(
+                self.range.0,
+                format!("{range} is not part of {}", subnet.trunc()),
+            ));
+        }
+        // The bridge's own address is the gateway; another router on the same bridge is a network of its own.
+        let own = bip.map(|bip| bip.addr());
+        if gateway.is_some() && own.is_some() && gateway != own {
+            return Err(ConfigError::NotImplemented(format!(
+                "a gateway of the default bridge that is not the bridge (--{})",
+                self.gateway.0
+            )));
+        }
+        Ok(Some(SubnetRequest {
+            subnet: Some(subnet.trunc()),
+            range: range
+                .map(|range| range.trunc())
+                .filter(|range| *range != subnet.trunc()),
+            gateway: own.or(gateway),
+            auxiliary: BTreeMap::new(),
+        }))
+    }
+}
+
+fn addresses(name: &'static str, texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
+    let address = |text: &String| {
+        let refused = |_| value(name, format!("{text} is not an ip address"));
+        text.trim().parse().map_err(refused)
+    };
+    texts.iter().map(address).collect()
+}
+
+fn host_gateways(texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
+    let found = addresses("host-gateway-ip", texts)?;
+    for (family, is) in [
+        ("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
+        ("IPv6", IpAddr::is_ipv6),
+    ] {
+        if found.iter().filter(|address| is(address)).count() > 1 {
+            return Err(value(
+                "host-gateway-ip",
+                format!("only one {family} host gateway IP address can be specified"),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn pools(flags: &[String], file: &[FilePool]) -> Result<Vec<(IpNet, u8)>, ConfigError> {
+    const NAME: &str = "default-address-pool";
+    let mut wanted = file.to_vec();
+    for text in flags {
+        let mut pool = FilePool::default();
+        for field in text.split(',') {
+            let (key, field_value) = field
+                .split_once('=')
+                .ok_or_else(|| value(NAME, format!("invalid field '{field}' must be a key=value pair")))?;
+            match key.trim().to_lowercase().as_str() {
+                "base" => field_value.trim().clone_into(&mut pool.base),
+                "size" => {
+                    let number = field_value.trim().parse();
+                    pool.size = number.map_err(|_| value(NAME, format!("invalid size value: {field_value}")))?;
+                }
+                other => return Err(value(NAME, format!("unexpected key '{other}' in '{field}'"))),
+            }
+        }
+        wanted.push(pool);
+    }
+    let checked = wanted.into_iter().map(|pool| {
+        let base: IpNet = pool
+            .base
+            .parse()
+            .map_err(|_| value(NAME, format!("invalid base pool \"{}\"", pool.base)))?;
+        let size = u8::try_from(pool.size)
+            .ok()
+            .filter(|size| *size <= base.max_prefix_len());
+        match size {
+            Some(size) if size >= base.prefix_len() => Ok((base.trunc(), size)),
+            _ => Err(value(
+                NAME,
+                format!(
+                    "{} cannot be divided into subnets of size {} (from {} to {})",
+                    base,
+                    pool.size,
+                    base.prefix_len(),
+                    base.max_prefix_len()
+                ),
+            )),
+        }
+    });
+    checked.collect()
+}
+
+/// Two daemons on one host must not share a table or a bridge: what tells them apart is the run root.
+fn suffix(run_root: &Path) -> String {
+    if run_root == Path::new(DEFAULT_RUN_ROOT) {
+        return String::new();
+    }
+    let bytes = run_root.as_os_str().as_encoded_bytes().iter();
+    // FNV-1a: the same for the same path, for ever.
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("-{:06x}", (hash ^ (hash >> 24) ^ (hash >> 48)) & 0xff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::flags::Flags;
+
+    fn load(arguments: &[&str], file: &str) -> Result<NetworkConfig, String> {
+        let flags = Flags::try_parse_from(["dockerd"].iter().chain(arguments)).expect("good flags");
+        let file: NetworkFile = serde_json::from_str(file).expect("a good file");
+        join(&flags.network, file, Path::new(DEFAULT_RUN_ROOT)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_word_everything_is_the_engines_default() {
+        let config = load(&[], "{}").unwrap();
+        assert_eq!(config.controller.table, "corten");
+        assert_eq!(config.controller.bridge, "corten0");
+        assert!(config.controller.proxy && !config.no_default_bridge);
+        assert_eq!(config.default_bridge, Default::default());
+    }
+
+    #[test]
+    fn another_run_root_has_another_table_and_bridge() {
+        let config = |root: &str| join(&NetworkFlags::default(), NetworkFile::default(), Path::new(root)).unwrap();
+        let (one, other) = (config("/run/a").controller, config("/run/b").controller);
+        assert_ne!(one.table, other.table);
+        assert!(
+            one.bridge.starts_with("corten0-") && one.bridge.len() <= 15,
+            "{}",
+            one.bridge
+        );
+        assert_eq!(one.table, config("/run/a").controller.table);
+    }
+
+    #[test]
+    fn the_default_bridge_is_shaped_by_flags_or_file() {
+        let by_flags = [
+            "--bip=10.9.0.5/16",
+            "--fixed-cidr=10.9.1.0/24",
+            "--bip6=fd00:1::1/64",
+            "--ipv6",
+            "--icc=false",
+            "--ip-masq=false",
+            "--ip=127.0.0.1",
+            "--mtu=1400",
+        ];
+        let by_file = r#"{"bip": "10.9.0.5/16", "fixed-cidr": "10.9.1.0/24", "bip6": "fd00:1::1/64", "ipv6": true,
+            "icc": false, "ip-masq": false, "ip": "127.0.0.1", "mtu": 1400}"#;
+        for config in [load(&by_flags, "{}").unwrap(), load(&[], by_file).unwrap()] {
+            let bridge = config.default_bridge;
+            assert_eq!(bridge.ipv6, Some(true));
+            let [v4, v6] = &bridge.subnets[..] else {
+                panic!("two subnets")
+            };
+            assert_eq!(v4.subnet, "10.9.0.0/16".parse().ok());
+            assert_eq!(v4.range, "10.9.1.0/24".parse().ok());
+            assert_eq!(v4.gateway, "10.9.0.5".parse().ok());
+            assert_eq!((v6.subnet, v6.range), ("fd00:1::/64".parse().ok(), None));
+            let option = |name: &str| bridge.options[&format!("com.docker.network.{name}")].as_str();
+            assert_eq!(option("bridge.enable_icc"), "false");
+            assert_eq!(option("bridge.enable_ip_masquerade"), "false");
+            assert_eq!(option("bridge.host_binding_ipv4"), "127.0.0.1");
+            assert_eq!(option("driver.mtu"), "1400");
+        }
+        assert!(load(&["--bridge", "none"], "{}").unwrap().no_default_bridge);
+        let only_range = load(&["--fixed-cidr", "10.9.1.0/24"], "{}").unwrap();
+        assert_eq!(only_range.default_bridge.subnets[0].subnet, "10.9.1.0/24".parse().ok());
+    }
+
+    #[test]
+    fn the_rest_is_for_all_networks() {
+        let config = load(
+            &[
+                "--default-address-pool",
+                "base=10.8.0.0/16,size=24",
+                "--default-network-opt",
+                "bridge=com.docker.network.driver.mtu=9000",
+                "--dns=1.1.1.1",
+                "--dns-opt=ndots:2",
+                "--dns-search=a.example",
+                "--host-gateway-ip=192.0.2.1",
+                "--userland-proxy=false",
+            ],
+            "{}",
+        )
+        .unwrap();
+        assert_eq!(config.controller.address_pools, [("10.8.0.0/16".parse().unwrap(), 24)]);
+        assert_eq!(
+            config.default_options["bridge"]["com.docker.network.driver.mtu"],
+            "9000"
+        );
+        assert_eq!(config.controller.dns, ["1.1.1.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            (config.dns_options, config.dns_search),
+            (vec!["ndots:2".to_owned()], vec!["a.example".to_owned()])
+        );
+        assert_eq!(config.host_gateway_ips.len(), 1);
+        assert!(!config.controller.proxy);
+        let file = r#"{"default-address-pools": [{"base": "10.8.0.0/16", "size": 24}], "host-gateway-ips": ["fd00::1"],
+            "default-network-opts": {"bridge": {"a": "b"}}, "dns": ["::1"], "firewall-backend": "nftables"}"#;
+        let config = load(&[], file).unwrap();
+        assert_eq!(config.controller.address_pools.len(), 1);
+        assert_eq!(config.default_options["bridge"]["a"], "b");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let cases: [(&[&str], &str); 14] = [
+            (&["--iptables=false"], "--iptables=false) is not implemented yet"),
+            (&["--ip6tables=false"], "--ip6tables=false) is not implemented yet"),
+            (&["--ip-forward=false"], "--ip-forward=false) is not implemented yet"),
+            (
+                &["--allow-direct-routing"],
+                "--allow-direct-routing) is not implemented yet",
+            ),
+            (
+                &["--firewall-backend=iptables"],
+                "firewall backend iptables (use nftables)",
+            ),
+            (&["--bridge=br0"], "--bridge br0"),
+            (&["--bip=10.0.0.1"], "invalid value for bip: \"10.0.0.1\""),
+            (&["--bip=fd00::1/64"], "of the other family"),
+            (
+                &["--bip=10.0.0.1/16", "--fixed-cidr=10.1.0.0/24"],
+                "10.1.0.0/24 is not part of 10.0.0.0/16",
+            ),
+            (
+                &["--bip=10.0.0.1/16", "--default-gateway=10.0.0.9"],
+                "not implemented yet",
+            ),
+            (&["--dns=one"], "one is not an ip address"),
+            (
+                &["--host-gateway-ip=1.1.1.1", "--host-gateway-ip=2.2.2.2"],
+                "only one IPv4 host gateway",
+            ),
+            (&["--default-address-pool=base=10.0.0.0/16,size=8"], "cannot be divided"),
+            (&["--mtu=1"], "1 is not between 68 and 65535"),
+        ];
+        for (arguments, expected) in cases {
+            let message = load(arguments, "{}").expect_err("refused");
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
