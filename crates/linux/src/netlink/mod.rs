@@ -1,3 +1,4 @@
 //! Netlink: sockets, messages, and the two families that Corten speaks: rtnetlink and nftables.
 pub mod message;
+pub mod route;
 pub mod socket;

@@ -97,8 +97,8 @@ impl Socket {
         let _ = sockopt::set_socket_recv_buffer_size_force(&fd, 8 << 20)
             .or_else(|_| sockopt::set_socket_recv_buffer_size(&fd, 8 << 20));
         // Sentences beside the numbers of errors (4.12).
-        set_netlink_option(fd.as_fd(), NETLINK_EXT_ACK)?;
-        set_netlink_option(fd.as_fd(), NETLINK_CAP_ACK)?;
+        set_netlink_option(fd.as_fd(), NETLINK_EXT_ACK, 1)?;
+        set_netlink_option(fd.as_fd(), NETLINK_CAP_ACK, 1)?;
         Ok(Socket {
             fd,
             next: 1,
@@ -158,12 +158,26 @@ impl Socket {
         }
     }
 
-    fn receive(&mut self) -> Result<usize, Refusal> {
+    /// Joins a multicast group: what it says is read with [`Socket::listen`], on a socket that does nothing else.
+    pub fn join(&self, group: u32) -> io::Result<()> {
+        set_netlink_option(self.fd.as_fd(), NETLINK_ADD_MEMBERSHIP, group)
+    }
+
+    /// Waits for what its groups say. `ENOBUFS`: some of it was lost.
+    pub fn listen(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
+        let length = self.receive()?;
+        for (header, payload) in messages(&self.buffer[..length]) {
+            each(header.kind, payload);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<usize, Errno> {
         loop {
             match recv(&self.fd, self.buffer.as_mut_slice(), RecvFlags::empty()) {
                 Ok((length, _)) => return Ok(length),
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -227,18 +241,18 @@ fn refusal(header: &Header, payload: &[u8], index: usize) -> Option<Refusal> {
     })
 }
 
+const NETLINK_ADD_MEMBERSHIP: i32 = 1;
 const NETLINK_CAP_ACK: i32 = 10;
 const NETLINK_EXT_ACK: i32 = 11;
 
-/// `setsockopt(2)` of a netlink switch.
-fn set_netlink_option(fd: BorrowedFd, option: i32) -> io::Result<()> {
+/// `setsockopt(2)` of a netlink option.
+fn set_netlink_option(fd: BorrowedFd, option: i32, value: u32) -> io::Result<()> {
     use std::{ffi::c_long, os::fd::AsRawFd};
 
     use linux_raw_sys::general as raw;
 
     use crate::syscall::{check, syscall};
     const SOL_NETLINK: i32 = 270;
-    let on: i32 = 1;
     // SAFETY: the value is an int that lives across the call.
     let result = unsafe {
         syscall(
@@ -246,8 +260,8 @@ fn set_netlink_option(fd: BorrowedFd, option: i32) -> io::Result<()> {
             fd.as_raw_fd(),
             SOL_NETLINK,
             option,
-            &raw const on,
-            size_of::<i32>(),
+            &raw const value,
+            size_of::<u32>(),
         )
     };
     check(result).map(drop)
