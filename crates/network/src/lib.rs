@@ -4,8 +4,14 @@
 //! to be called from a blocking thread, except the loops that serve names (`dns/`) and the few ports that the kernel
 //! cannot forward (`ports/proxy.rs`), which are tokio tasks. Nothing here writes to disk: what must survive is returned
 //! as data that the engine keeps with its records, and is given back to [`controller::Controller::restore`].
+pub mod bridge;
 pub mod controller;
 pub mod dns;
 pub mod error;
 pub mod ipam;
 pub mod model;
+pub mod namespace;
+pub mod sysctl;
+#[cfg(test)]
+mod testing;
+pub mod wire;

@@ -1,0 +1,614 @@
+//! Wires: a container's interfaces.
+//!
+//! All interfaces of a container are made with one message batch on the host's side and one inside its namespace, where
+//! the loopback interface is up already. Nothing is deleted when a container ends: its namespace takes its interfaces
+//! along, without anybody waiting.
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::BorrowedFd,
+};
+
+use corten_linux::netlink::{
+    message::Batch,
+    route::{
+        address,
+        link::{self, Changes, IpvlanFlag, IpvlanMode, Kind, MacvlanMode, NewLink, Peer, Port, Target},
+        list,
+        path::{self, Route},
+    },
+    socket::{Protocol, Refusal, Socket},
+};
+use ipnet::IpNet;
+use rustix::io::Errno;
+
+use crate::{
+    error::{Error, Result},
+    model::Mac,
+    namespace::inside,
+    sysctl,
+};
+
+/// IPv6 does not exist on interfaces with a smaller one.
+const IPV6_MINIMUM_MTU: u32 = 1280;
+
+/// One interface of a container.
+#[derive(Debug, Clone)]
+pub struct Wire<'a> {
+    /// The network's name, for errors.
+    pub network: &'a str,
+    pub plug: Plug<'a>,
+    /// Inside: `eth0`.
+    pub interface: &'a str,
+    pub mac: Option<Mac>,
+    /// IPv6 is off where none of them is one.
+    pub addresses: Vec<IpNet>,
+    /// At most one of each family, among all wires of a container.
+    pub defaults: Vec<Gateway>,
+    pub mtu: Option<u32>,
+    /// See [`sysctls`].
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// Where the other end of a wire is.
+#[derive(Debug, Clone, Copy)]
+pub enum Plug<'a> {
+    /// A veth on a bridge.
+    Bridge {
+        bridge: &'a str,
+        /// The end on the host.
+        host_interface: &'a str,
+        port: Port,
+    },
+    Macvlan {
+        parent: &'a str,
+        mode: MacvlanMode,
+    },
+    Ipvlan {
+        parent: &'a str,
+        mode: IpvlanMode,
+        flag: IpvlanFlag,
+    },
+}
+
+/// A default route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gateway {
+    Via(IpAddr),
+    /// Everybody is a neighbour.
+    OnLink4,
+    OnLink6,
+}
+
+/// A switch of an interface, `net.ipv4.conf.IFNAME.log_martians=1`, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// `ipv4/conf`
+    directory: String,
+    name: String,
+    value: String,
+}
+
+/// Reads the endpoint option `com.docker.network.endpoint.sysctls`: switches separated by commas.
+pub fn sysctls(option: &str) -> Result<Vec<Sysctl>> {
+    option.split(',').map(sysctl).collect()
+}
+
+fn sysctl(text: &str) -> Result<Sysctl> {
+    let malformed = || {
+        Error::invalid(format!(
+            "invalid network sysctl '{text}': must be like net.X.Y.IFNAME.Z=V"
+        ))
+    };
+    let (path, value) = text.split_once('=').ok_or_else(malformed)?;
+    let ["net", family, group, "IFNAME", name] = *path.trim().split('.').collect::<Vec<_>>() else {
+        return Err(malformed());
+    };
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if ![family, group, name].into_iter().all(is_word) {
+        return Err(malformed());
+    }
+    Ok(Sysctl {
+        directory: format!("{family}/{group}"),
+        name: name.to_owned(),
+        value: value.trim().to_owned(),
+    })
+}
+
+/// Makes a container's interfaces. A failure leaves none of them behind.
+pub fn connect(namespace: BorrowedFd, wires: &[Wire]) -> Result<()> {
+    if wires.is_empty() {
+        return Ok(());
+    }
+    let mut host = Socket::open(Protocol::Route).map_err(cannot_open)?;
+    make(&mut host, namespace, wires)?;
+    let mut failed = None;
+    let equipped = inside(namespace, || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        equip(&mut socket, wires).map_err(|(wire, error)| {
+            failed = Some(wire);
+            error
+        })
+    });
+    equipped.map_err(|error| {
+        undo(&mut host, namespace, wires);
+        error_of(&wires[failed.unwrap_or(0)], error)
+    })?;
+    settle(&host, wires);
+    Ok(())
+}
+
+/// Lets bridges forward to their new ports before the container's first packet. Best effort: they will anyway.
+fn settle(host: &Socket, wires: &[Wire]) {
+    for wire in wires {
+        if let Plug::Bridge {
+            bridge, host_interface, ..
+        } = wire.plug
+        {
+            let _ = link::settle(host, host_interface);
+            let _ = link::settle(host, bridge);
+        }
+    }
+}
+
+/// Deletes an interface of a running container, and the end on the host with it. Its routes go too.
+pub fn disconnect(namespace: BorrowedFd, interface: &str) -> Result<()> {
+    inside(namespace, || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        delete(&mut socket, interface)
+    })
+    .map_err(|error| Error::system(format!("cannot remove interface {interface}")).because(error))
+}
+
+/// Chooses the default routes of a running container: an interface and where it leads, per family. The family's earlier
+/// ones go; what the container learned from router advertisements stays.
+pub fn set_default_routes(
+    namespace: BorrowedFd,
+    ipv4: Option<(&str, Gateway)>,
+    ipv6: Option<(&str, Gateway)>,
+) -> Result<()> {
+    inside(namespace, || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let mut wanted = Vec::new();
+        for (interface, gateway) in ipv4.into_iter().chain(ipv6) {
+            let index = link::index(&socket, interface)?.ok_or(Errno::NODEV)?;
+            let addresses = list::addresses(&mut socket).map_err(io::Error::from)?;
+            let nets = addresses
+                .iter()
+                .filter(|address| address.interface == index)
+                .filter_map(|address| IpNet::new(address.address, address.prefix).ok())
+                .collect::<Vec<_>>();
+            wanted.push(gateway.route(index, &nets));
+        }
+        replace_defaults(&mut socket, &wanted)
+    })
+    .map_err(|error| Error::system("cannot set the default routes").because(error))
+}
+
+fn replace_defaults(socket: &mut Socket, wanted: &[Route]) -> io::Result<()> {
+    const PROTOCOL_ROUTER_ADVERTISEMENT: u8 = 9;
+    let mut batch = Batch::new();
+    for old in list::routes(socket).map_err(io::Error::from)? {
+        if let (0, Some(interface)) = (old.destination.1, old.interface)
+            && old.protocol != PROTOCOL_ROUTER_ADVERTISEMENT
+        {
+            let old = Route {
+                destination: old.destination,
+                interface,
+                gateway: old.gateway,
+                on_link: false,
+            };
+            path::remove(&mut batch, &old);
+        }
+    }
+    match socket.transact(&mut batch) {
+        // Somebody else removed it meanwhile.
+        Err(refusal) if refusal.errno != Errno::SRCH => return Err(refusal.into()),
+        _ => {}
+    }
+    let mut batch = Batch::new();
+    for route in wanted {
+        path::replace(&mut batch, route);
+    }
+    Ok(socket.transact(&mut batch)?)
+}
+
+impl Gateway {
+    fn route(self, interface: u32, addresses: &[IpNet]) -> Route {
+        let any = match self {
+            Gateway::Via(IpAddr::V4(_)) | Gateway::OnLink4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            Gateway::Via(IpAddr::V6(_)) | Gateway::OnLink6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let gateway = match self {
+            Gateway::Via(gateway) => Some(gateway),
+            Gateway::OnLink4 | Gateway::OnLink6 => None,
+        };
+        let is_neighbour = |gateway: IpAddr| {
+            let link_local = matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local());
+            link_local || addresses.iter().any(|net| net.contains(&gateway))
+        };
+        Route {
+            destination: (any, 0),
+            interface,
+            gateway,
+            on_link: gateway.is_some_and(|gateway| !is_neighbour(gateway)),
+        }
+    }
+}
+
+/// Makes the interfaces; their inner ends are down, and nothing is set there but name, hardware address and MTU.
+fn make(host: &mut Socket, namespace: BorrowedFd, wires: &[Wire]) -> Result<()> {
+    let mut batch = Batch::new();
+    // Which wire each message is for.
+    let mut owners = Vec::new();
+    for (number, wire) in wires.iter().enumerate() {
+        add_link(host, &mut batch, namespace, number, wire)?;
+        owners.resize(batch.len(), number);
+    }
+    host.transact(&mut batch).map_err(|refusal| {
+        undo(host, namespace, wires);
+        error_of(&wires[owners[refusal.index]], refusal.into())
+    })
+}
+
+fn add_link(host: &Socket, batch: &mut Batch, namespace: BorrowedFd, number: usize, wire: &Wire) -> Result<()> {
+    let index = |name: &str| link::index(host, name).map_err(|error| error_of(wire, error.into()));
+    let needed = |name: &str| {
+        index(name)?.ok_or_else(|| {
+            let network = wire.network;
+            Error::not_found(format!("interface {name} of network {network} does not exist"))
+        })
+    };
+    let mac = wire.mac.map(|mac| mac.0);
+    match wire.plug {
+        Plug::Bridge {
+            bridge,
+            host_interface,
+            port,
+        } => {
+            // What we undo must be ours.
+            if index(host_interface)?.is_some() {
+                return Err(Error::conflict(format!("interface {host_interface} exists already")));
+            }
+            let peer = Peer {
+                name: wire.interface,
+                mac,
+                mtu: wire.mtu,
+                namespace: Some(namespace),
+            };
+            let veth = NewLink {
+                mtu: wire.mtu,
+                master: Some(needed(bridge)?),
+                up: true,
+                ..NewLink::new(host_interface, Kind::Veth { peer })
+            };
+            link::create(batch, &veth);
+            let changes = Changes {
+                // The host has nothing to say on a bridge's port. (Without IPv6 there, saying so is an error.)
+                no_automatic_ipv6: sysctl::has_ipv6() && wire.mtu.is_none_or(|mtu| mtu >= IPV6_MINIMUM_MTU),
+                port: (port != Port::default()).then_some(port),
+                ..Changes::default()
+            };
+            link::change(batch, Target::Name(host_interface), &changes);
+        }
+        Plug::Macvlan { parent, mode } => {
+            let kind = Kind::Macvlan {
+                parent: needed(parent)?,
+                mode,
+            };
+            add_child(batch, namespace, number, wire, kind);
+        }
+        Plug::Ipvlan { parent, mode, flag } => {
+            let kind = Kind::Ipvlan {
+                parent: needed(parent)?,
+                mode,
+                flag,
+            };
+            add_child(batch, namespace, number, wire, kind);
+        }
+    }
+    Ok(())
+}
+
+fn add_child(batch: &mut Batch, namespace: BorrowedFd, number: usize, wire: &Wire, kind: Kind) {
+    let name = birth_name(number);
+    let link = NewLink {
+        // An ipvlan has its parent's.
+        mac: wire
+            .mac
+            .filter(|_| matches!(kind, Kind::Macvlan { .. }))
+            .map(|mac| mac.0),
+        mtu: wire.mtu,
+        namespace: Some(namespace),
+        ..NewLink::new(&name, kind)
+    };
+    link::create(batch, &link);
+}
+
+/// Kernels before 6.15 refuse a name for the other namespace that is taken on the host, and `eth0` often is.
+fn birth_name(number: usize) -> String {
+    format!("corten-new{number}")
+}
+
+/// What is said inside; the failure is that of a wire.
+fn equip(socket: &mut Socket, wires: &[Wire]) -> Result<(), (usize, io::Error)> {
+    let mut batch = Batch::new();
+    let mut owners = Vec::new();
+    let mut children = Vec::new();
+    for (number, wire) in wires.iter().enumerate() {
+        let index = add_settings(socket, &mut batch, number, wire).map_err(|error| (number, error))?;
+        owners.resize(batch.len(), number);
+        if !matches!(wire.plug, Plug::Bridge { .. }) {
+            children.push(index);
+        }
+    }
+    socket.transact(&mut batch).map_err(|refusal| {
+        // Only here is it known which interfaces are ours: they may have their final names by now.
+        let mut batch = Batch::new();
+        for index in children {
+            link::delete(&mut batch, Target::Index(index));
+        }
+        let _ = socket.transact(&mut batch);
+        (owners[refusal.index], refusal.into())
+    })?;
+    for wire in wires {
+        let _ = link::settle(socket, wire.interface);
+    }
+    Ok(())
+}
+
+/// The interface's index.
+fn add_settings(socket: &Socket, batch: &mut Batch, number: usize, wire: &Wire) -> io::Result<u32> {
+    let is_child = !matches!(wire.plug, Plug::Bridge { .. });
+    let born = birth_name(number);
+    let name = if is_child { &born } else { wire.interface };
+    let index = link::index(socket, name)?.ok_or(Errno::NODEV)?;
+    set_switches(name, wire)?;
+    if is_child {
+        let rename = Changes {
+            name: Some(wire.interface),
+            ..Changes::default()
+        };
+        link::change(batch, Target::Index(index), &rename);
+    }
+    let up = Changes {
+        up: Some(true),
+        ..Changes::default()
+    };
+    link::change(batch, Target::Index(index), &up);
+    for net in &wire.addresses {
+        address::add(batch, index, net.addr(), net.prefix_len());
+    }
+    for gateway in &wire.defaults {
+        path::replace(batch, &gateway.route(index, &wire.addresses));
+    }
+    Ok(index)
+}
+
+/// While the interface is down.
+fn set_switches(name: &str, wire: &Wire) -> io::Result<()> {
+    let ipv6 = wire.addresses.iter().any(|net| matches!(net, IpNet::V6(_)));
+    if ipv6 {
+        // The link-local address works at once as well.
+        sysctl::write(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
+        sysctl::write(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
+    } else {
+        sysctl::write_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
+    for Sysctl {
+        directory,
+        name: switch,
+        value,
+    } in &wire.sysctls
+    {
+        sysctl::write(&format!("{directory}/{name}/{switch}"), value)?;
+    }
+    Ok(())
+}
+
+/// Takes away what [`make`] made, all or a part of it.
+fn undo(host: &mut Socket, namespace: BorrowedFd, wires: &[Wire]) {
+    let mut children = Vec::new();
+    for (number, wire) in wires.iter().enumerate() {
+        match wire.plug {
+            Plug::Bridge { host_interface, .. } => {
+                let _ = delete(host, host_interface);
+            }
+            Plug::Macvlan { .. } | Plug::Ipvlan { .. } => children.push(birth_name(number)),
+        }
+    }
+    let _ = inside(namespace, || {
+        let mut socket = Socket::open(Protocol::Route)?;
+        children.iter().try_for_each(|name| delete(&mut socket, name))
+    });
+}
+
+fn delete(socket: &mut Socket, name: &str) -> io::Result<()> {
+    let mut batch = Batch::new();
+    link::delete(&mut batch, Target::Name(name));
+    match socket.transact(&mut batch) {
+        Err(Refusal {
+            errno: Errno::NODEV, ..
+        }) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn cannot_open(error: io::Error) -> Error {
+    Error::system("cannot talk to the kernel about interfaces").because(error)
+}
+
+fn error_of(wire: &Wire, error: io::Error) -> Error {
+    let network = wire.network;
+    let refusal = error.get_ref().and_then(|error| error.downcast_ref::<Refusal>());
+    let errno = refusal
+        .map(|refusal| refusal.errno)
+        .or_else(|| Errno::from_io_error(&error));
+    if errno == Some(Errno::XFULL) {
+        return Error::conflict(format!("network {network} is full: a bridge takes 1023 interfaces"));
+    }
+    Error::system(format!("cannot attach {} to network {network}", wire.interface)).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{SocketAddr, TcpListener, TcpStream},
+        os::fd::{AsFd, OwnedFd},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        bridge::{self, BridgeSpec},
+        error::Kind as Why,
+        testing::{alone, new_namespace},
+    };
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("valid")
+    }
+
+    fn make_bridge(name: &str, addresses: &[&str]) {
+        let addresses: Vec<_> = addresses.iter().map(|text| net(text)).collect();
+        bridge::create(&BridgeSpec {
+            name,
+            owner: "corten-test",
+            mtu: None,
+            mac: None,
+            addresses: &addresses,
+            route_localnet: false,
+        })
+        .expect("root");
+    }
+
+    fn wire<'a>(bridge: &'a str, host_interface: &'a str, addresses: &[&str]) -> Wire<'a> {
+        Wire {
+            network: "web",
+            plug: Plug::Bridge {
+                bridge,
+                host_interface,
+                port: Port::default(),
+            },
+            interface: "eth0",
+            mac: Some(Mac([2, 0x42, 10, 7, 0, 2])),
+            addresses: addresses.iter().map(|text| net(text)).collect(),
+            defaults: Vec::new(),
+            mtu: None,
+            sysctls: Vec::new(),
+        }
+    }
+
+    fn links() -> Vec<list::Link> {
+        list::links(&mut Socket::open(Protocol::Route).expect("netlink")).expect("allowed")
+    }
+
+    fn names() -> Vec<String> {
+        links().into_iter().map(|link| link.name).collect()
+    }
+
+    fn names_in(namespace: &OwnedFd) -> Vec<String> {
+        inside(namespace.as_fd(), || Ok(names())).expect("root")
+    }
+
+    /// Does `from` reach a server that listens in `to`?
+    fn reaches(from: &OwnedFd, to: &OwnedFd, address: &str) -> bool {
+        let address: SocketAddr = address.parse().expect("valid");
+        let server = inside(to.as_fd(), || TcpListener::bind(address)).expect("its own address");
+        let client = inside(from.as_fd(), || {
+            TcpStream::connect_timeout(&address, Duration::from_secs(1))
+        });
+        let Ok(mut client) = client else { return false };
+        let (mut peer, _) = server.accept().expect("it is connected");
+        peer.write_all(b"hello").expect("connected");
+        drop(peer);
+        let mut text = String::new();
+        client.read_to_string(&mut text).expect("connected");
+        text == "hello"
+    }
+
+    #[test]
+    fn two_containers_reach_each_other_over_both_families() {
+        alone(|| {
+            make_bridge("br0", &["10.7.0.1/24", "fd00:7::1/64"]);
+            let (one, two) = (new_namespace(), new_namespace());
+            let mut first = wire("br0", "veth1", &["10.7.0.2/24", "fd00:7::2/64"]);
+            first.defaults = vec![
+                Gateway::Via("10.7.0.1".parse().expect("valid")),
+                Gateway::Via("fd00:7::1".parse().expect("valid")),
+            ];
+            connect(one.as_fd(), &[first]).expect("root");
+            let mut second = wire("br0", "veth2", &["10.7.0.3/24", "fd00:7::3/64"]);
+            second.mac = Some(Mac([2, 0x42, 10, 7, 0, 3]));
+            connect(two.as_fd(), &[second]).expect("root");
+            for address in ["10.7.0.3:80", "[fd00:7::3]:80"] {
+                assert!(reaches(&one, &two, address), "{address}");
+            }
+            let routes = inside(one.as_fd(), || {
+                Ok(list::routes(&mut Socket::open(Protocol::Route)?).expect("allowed"))
+            });
+            let gateways: Vec<_> = routes
+                .expect("root")
+                .into_iter()
+                .filter_map(|route| route.gateway)
+                .collect();
+            assert_eq!(gateways.len(), 2, "{gateways:?}");
+            disconnect(one.as_fd(), "eth0").expect("root");
+            assert_eq!(names_in(&one), ["lo"]);
+            assert!(!names().contains(&"veth1".to_owned()));
+        });
+    }
+
+    #[test]
+    fn isolated_ports_reach_the_host_and_not_each_other() {
+        alone(|| {
+            make_bridge("br0", &["10.7.0.1/24"]);
+            let here = OwnedFd::from(std::fs::File::open("/proc/thread-self/ns/net").expect("proc"));
+            let (one, two) = (new_namespace(), new_namespace());
+            for (namespace, name, address, last) in
+                [(&one, "veth1", "10.7.0.2/24", 2), (&two, "veth2", "10.7.0.3/24", 3)]
+            {
+                let mut wire = wire("br0", name, &[address]);
+                wire.mac = Some(Mac([2, 0x42, 10, 7, 0, last]));
+                if let Plug::Bridge { port, .. } = &mut wire.plug {
+                    port.isolated = true;
+                }
+                connect(namespace.as_fd(), &[wire]).expect("root");
+            }
+            assert!(links().iter().filter(|link| link.isolated).count() == 2);
+            assert!(reaches(&here, &one, "10.7.0.2:80"));
+            assert!(!reaches(&one, &two, "10.7.0.3:80"));
+        });
+    }
+
+    #[test]
+    fn a_failure_leaves_no_interface() {
+        alone(|| {
+            make_bridge("br0", &["10.7.0.1/24"]);
+            let container = new_namespace();
+            let before = names();
+            // The second wire's name is taken, on the host's side and inside.
+            let mut twice = [
+                wire("br0", "veth1", &["10.7.0.2/24"]),
+                wire("br0", "veth2", &["10.7.0.3/24"]),
+            ];
+            let error = connect(container.as_fd(), &twice).expect_err("eth0 twice");
+            assert_eq!(error.to_string(), "cannot attach eth0 to network web");
+            assert_eq!((names(), names_in(&container)), (before.clone(), vec!["lo".to_owned()]));
+            // An address that cannot be, found only inside.
+            twice[1].interface = "eth1";
+            twice[1].addresses = vec![net("ff02::1/64")];
+            let error = connect(container.as_fd(), &twice).expect_err("no address");
+            assert_eq!(error.to_string(), "cannot attach eth1 to network web");
+            assert_eq!((names(), names_in(&container)), (before.clone(), vec!["lo".to_owned()]));
+            let error = connect(container.as_fd(), &[wire("br1", "veth1", &[])]).expect_err("no bridge");
+            assert_eq!(error.kind(), Why::NotFound);
+            // What was there before us stays.
+            let error = connect(container.as_fd(), &[wire("br0", "br0", &[])]).expect_err("taken");
+            assert_eq!(error.kind(), Why::Conflict);
+            assert_eq!((names(), names_in(&container)), (before, vec!["lo".to_owned()]));
+        });
+    }
+}
