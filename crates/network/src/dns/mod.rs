@@ -8,6 +8,7 @@ pub mod forward;
 pub mod lookup;
 pub mod message;
 pub mod names;
+pub mod resolv_conf;
 pub mod resolver;
 pub mod serve;
 pub mod upstream;

@@ -10,6 +10,8 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket_with};
 
+use crate::dns::{entrance::ADDRESS, resolv_conf::ResolvConf};
+
 const PORT: u16 = 53;
 /// How many servers are asked, one after the other; glibc's and Docker's number.
 pub const SERVERS_MAX: usize = 3;
@@ -68,16 +70,8 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 }
 
 fn read(path: &Path) -> Vec<SocketAddr> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    servers(&text).take(SERVERS_MAX).collect()
-}
-
-/// The `nameserver` lines of a resolv.conf(5).
-fn servers(text: &str) -> impl Iterator<Item = SocketAddr> + '_ {
-    text.lines().filter_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        (words.next() == Some("nameserver")).then(|| server(words.next()?))?
-    })
+    let found = ResolvConf::load(path).servers;
+    found.iter().filter_map(|text| server(text)).take(SERVERS_MAX).collect()
 }
 
 /// An address, with `%interface` where it is link-local.
@@ -92,10 +86,11 @@ fn server(text: &str) -> Option<SocketAddr> {
     Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, index).into())
 }
 
-/// The servers that a container names itself.
+/// The servers that a container names itself. We are none of them: a question would go round in circles.
 pub fn named(servers: &[IpAddr]) -> impl Iterator<Item = SocketAddr> + '_ {
     servers
         .iter()
+        .filter(|&&address| address != ADDRESS)
         .take(SERVERS_MAX)
         .map(|&address| SocketAddr::new(address, PORT))
 }
@@ -106,9 +101,12 @@ mod tests {
 
     #[test]
     fn only_what_is_an_address_is_a_server() {
-        let text = "# nameserver 1.1.1.1\nnameserver 10.0.0.1\n nameserver\t::1 \nnameserver nowhere\nnameserver\n\
-                    search a b\nnameserver fe80::1%lo\n";
-        let found: Vec<_> = servers(text).map(|server| server.to_string()).collect();
+        let texts = ["10.0.0.1", "::1", "nowhere", "fe80::1%lo", "fe80::1%nowhere", ""];
+        let found: Vec<_> = texts
+            .iter()
+            .filter_map(|text| server(text))
+            .map(|server| server.to_string())
+            .collect();
         assert_eq!(found, ["10.0.0.1:53", "[::1]:53", "[fe80::1%1]:53"]);
     }
 
