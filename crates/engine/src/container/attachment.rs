@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    net::IpAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -51,7 +52,15 @@ impl Supervised {
     /// The container's files that depend on its addresses.
     pub fn write_etc(&self) -> Result<()> {
         let directory = self.context.store.layout().container(&self.record.id);
-        etc::write(&self.record, &etc::files(&directory))
+        let none = Attachment::default();
+        let facts = etc::Facts {
+            record: &self.record,
+            config: &self.context.config.network,
+            attachment: self.state.attachment.as_ref().unwrap_or(&none),
+            gateways: Some(&host_gateways(&self.context)),
+            links: &[],
+        };
+        etc::write(&facts, &etc::files(&directory))
     }
 
     pub fn tell_connected(&self) {
@@ -119,6 +128,18 @@ impl Supervised {
     pub fn tell_network(&self, action: &str, network: &str, name: &str) {
         tell(&self.context, &self.record, action, network, name);
     }
+}
+
+/// What `host-gateway` means where the operator does not say: the default bridge's own addresses.
+pub fn host_gateways(context: &Context) -> Vec<IpAddr> {
+    let networks = context.network_records.all();
+    let default = networks.iter().find(|record| record.network.default_bridge);
+    let subnets = default.map(|record| record.network.subnets.as_slice());
+    subnets
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|subnet| subnet.gateway)
+        .collect()
 }
 
 /// The container whose hosts, hostname and resolv.conf one has that joins another's network.

@@ -2,6 +2,7 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use corten_api::types::container::{ContainerConfig, HostConfig};
+use corten_network::model::Attachment;
 use jiff::Timestamp;
 
 use crate::{
@@ -125,7 +126,14 @@ fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>) -> Resu
     let directory = layout.container(&record.id);
     make_directory(&directory)?;
     make_directory(&directory.join("log"))?;
-    etc::write(record, &etc::files(&directory))?;
+    let facts = etc::Facts {
+        record,
+        config: &context.config.network,
+        attachment: &Attachment::default(),
+        gateways: None,
+        links: &[],
+    };
+    etc::write(&facts, &etc::files(&directory))?;
     context
         .store
         .prepare_active(&record.id, &record.layers)
