@@ -53,6 +53,14 @@ impl Batch {
         self.buffer[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// Asks for an acknowledgement of the last message: where a batch is all or nothing, one is enough.
+    pub fn acknowledge_last(&mut self) {
+        if let Some(start) = self.starts.last() {
+            let flags = u16::from_ne_bytes([self.buffer[start + 6], self.buffer[start + 7]]) | flags::ACK;
+            self.buffer[start + 6..start + 8].copy_from_slice(&flags.to_ne_bytes());
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.starts.len()
     }
