@@ -8,9 +8,11 @@ pub mod bridge;
 pub mod controller;
 pub mod dns;
 pub mod error;
+pub mod firewall;
 pub mod ipam;
 pub mod model;
 pub mod namespace;
+pub mod ports;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,9 @@
+//! The firewall: one nftables table, in which containers and ports are elements of maps and networks a few chains.
+//!
+//! `table.rs` is what the controller talks to. The ruleset is written down once, in `rules.rs`; which elements a published
+//! port has, in `ports.rs`.
+pub mod model;
+mod phrases;
+mod ports;
+mod rules;
+pub mod table;

@@ -1,0 +1,86 @@
+//! What the firewall is told: networks and published ports.
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::model::Protocol;
+
+/// How hosts outside reach a network's containers, for one family (`com.docker.network.bridge.gateway_mode_ipv4`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// By published ports only; what leaves is masqueraded.
+    #[default]
+    Nat,
+    /// As `Nat`, and every port of a container by its own address too.
+    NatUnprotected,
+    /// By the container's own address, published ports only; nothing is translated.
+    Routed,
+    /// Not at all; not even the host has an address on the bridge.
+    Isolated,
+}
+
+/// A network of the bridge driver, as the firewall sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeRules {
+    pub bridge: String,
+    pub subnets: Vec<IpNet>,
+    /// No way out and none in.
+    pub internal: bool,
+    /// What leaves has the host's address, by family.
+    pub masquerade4: bool,
+    pub masquerade6: bool,
+    /// Containers of the network may talk to each other.
+    pub icc: bool,
+    pub mode4: GatewayMode,
+    pub mode6: GatewayMode,
+    /// The host's address that leaving traffic has (`com.docker.network.host_ipv4`), instead of that of the interface.
+    pub source4: Option<IpAddr>,
+    pub source6: Option<IpAddr>,
+}
+
+impl BridgeRules {
+    /// A network as it is without any options.
+    pub fn new(bridge: impl Into<String>, subnets: Vec<IpNet>) -> BridgeRules {
+        BridgeRules {
+            bridge: bridge.into(),
+            subnets,
+            internal: false,
+            masquerade4: true,
+            masquerade6: true,
+            icc: true,
+            mode4: GatewayMode::Nat,
+            mode6: GatewayMode::Nat,
+            source4: None,
+            source6: None,
+        }
+    }
+
+    pub(super) fn mode(&self, address: IpAddr) -> GatewayMode {
+        match address {
+            IpAddr::V4(_) => self.mode4,
+            IpAddr::V6(_) => self.mode6,
+        }
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(&address))
+    }
+}
+
+/// A port of the host's that leads to a container. Where the two addresses are of different families the kernel cannot do
+/// it: such a rule is accepted, and left to the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRule {
+    pub protocol: Protocol,
+    /// `0.0.0.0` and `::` mean every address of the family.
+    pub host: IpAddr,
+    pub host_port: u16,
+    pub target: SocketAddr,
+}
+
+/// Interfaces of the host that forward only because we made them: they may only do it for our networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    pub ipv4: Vec<String>,
+    pub ipv6: Vec<String>,
+}

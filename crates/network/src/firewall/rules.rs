@@ -1,0 +1,263 @@
+//! The ruleset: what is in the table always, and what each network adds.
+//!
+//! Chains and sets whose names begin with `user` are the operator's: we make `user` and call it first for every packet
+//! that is forwarded, and touch none of them again. As text, with one network `br0`:
+//!
+//! ```text
+//! forward:     jump user; iifname vmap @from; oifname vmap @to; then the guard of uplinks that we opened
+//! to-br0:      established: accept; same bridge: accept; translated by us: accept; drop
+//! prerouting, output:  to an address of this host: jump ports → destination translated by map
+//! postrouting: iifname vmap @leave; oifname vmap @arrive
+//! leave-br0:   of the subnet and not to br0: masquerade
+//! arrive-br0:  from 127/8: masquerade; of the subnet and translated (hairpin): masquerade
+//! ```
+//!
+//! With `bridge-nf-call-iptables` frames between ports of one bridge pass these chains too. They have no input
+//! interface in postrouting, therefore hairpins are known by their source address.
+use std::net::{IpAddr, Ipv6Addr};
+
+use corten_linux::netlink::nft::{
+    expression::{Address, Verdict, interface},
+    set::{Element, Field, Set, Value, Values},
+    transaction::{Base, ChainKind, Family, Hook, Transaction},
+};
+use ipnet::IpNet;
+
+use crate::firewall::{
+    model::{BridgeRules, GatewayMode},
+    phrases::{
+        Phrase, accept, back, destination_in, discard, established, family, from, from_any, from_map, jump, leave_as,
+        loopback, masquerade, not_established, not_from, not_published, not_to, protocol, published, rule, to, to_map,
+        to_this_host, translate_any, translate_one, within,
+    },
+};
+
+pub(super) const USER: &str = "user";
+pub(super) const UPLINKS4: &str = "uplinks4";
+pub(super) const UPLINKS6: &str = "uplinks6";
+
+/// Destinations of published ports: on every address, or on one.
+pub(super) const ANY4: &str = "any4";
+pub(super) const ANY6: &str = "any6";
+pub(super) const ONE4: &str = "one4";
+pub(super) const ONE6: &str = "one6";
+/// Ports of containers that are reached by the containers' own addresses.
+pub(super) const OPEN4: &str = "open4";
+pub(super) const OPEN6: &str = "open6";
+
+/// Which chains of a network packets are sent through, by interface.
+const DISPATCH: [&str; 4] = ["from", "to", "leave", "arrive"];
+
+use Field::{Interface, Ipv4, Ipv6, Protocol, Service};
+
+const SETS: [Set<'static>; 12] = [
+    map(ANY4, &[Protocol, Service], &[Ipv4, Service]),
+    map(ANY6, &[Protocol, Service], &[Ipv6, Service]),
+    map(ONE4, &[Ipv4, Protocol, Service], &[Ipv4, Service]),
+    map(ONE6, &[Ipv6, Protocol, Service], &[Ipv6, Service]),
+    set(OPEN4, &[Ipv4, Protocol, Service]),
+    set(OPEN6, &[Ipv6, Protocol, Service]),
+    set(UPLINKS4, &[Interface]),
+    set(UPLINKS6, &[Interface]),
+    dispatch(DISPATCH[0]),
+    dispatch(DISPATCH[1]),
+    dispatch(DISPATCH[2]),
+    dispatch(DISPATCH[3]),
+];
+
+const fn set<'a>(name: &'a str, key: &'a [Field]) -> Set<'a> {
+    Set {
+        name,
+        key,
+        values: Values::None,
+    }
+}
+
+const fn map<'a>(name: &'a str, key: &'a [Field], values: &'a [Field]) -> Set<'a> {
+    Set {
+        name,
+        key,
+        values: Values::Fields(values),
+    }
+}
+
+const fn dispatch(name: &str) -> Set<'_> {
+    Set {
+        name,
+        key: &[Interface],
+        values: Values::Verdicts,
+    }
+}
+
+/// Is a chain or a set of the table kept by a rebuild? The operator's, and what only the kernel remembers.
+pub(super) fn kept(name: &str) -> bool {
+    name.starts_with(USER) || name == UPLINKS4 || name == UPLINKS6
+}
+
+/// Everything that does not depend on networks. Nothing of it may be there but what is [`kept`].
+pub(super) fn write_skeleton(change: &mut Transaction) {
+    for set in &SETS {
+        change.set(set);
+    }
+    change.chain(USER, None);
+    change.chain("ports", None);
+    write_ports(change);
+    let base = |kind, hook, priority| Some(Base { kind, hook, priority });
+    change.chain("guard", base(ChainKind::Filter, Hook::Prerouting, -300));
+    change.rule(
+        "guard",
+        &rule([not_from("lo"), loopback(Address::Destination), discard()]),
+    );
+    change.chain("prerouting", base(ChainKind::Nat, Hook::Prerouting, -100));
+    change.rule("prerouting", &rule([to_this_host(), jump("ports")]));
+    change.chain("output", base(ChainKind::Nat, Hook::Output, -100));
+    change.rule("output", &rule([to_this_host(), jump("ports")]));
+    change.chain("postrouting", base(ChainKind::Nat, Hook::Postrouting, 100));
+    change.rule("postrouting", &from_map("leave"));
+    change.rule("postrouting", &to_map("arrive"));
+    change.chain("forward", base(ChainKind::Filter, Hook::Forward, 0));
+    write_forward(change);
+}
+
+fn write_ports(change: &mut Transaction) {
+    // From ::1 and from link-local addresses nothing can be routed: that is for the proxy.
+    let unroutable = [
+        IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
+        IpNet::new(IpAddr::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10).expect("a prefix of IPv6"),
+    ];
+    for network in unroutable {
+        change.rule("ports", &rule([within(Address::Destination, network), back()]));
+    }
+    for (number, one, any) in [(Family::Ipv4, ONE4, ANY4), (Family::Ipv6, ONE6, ANY6)] {
+        change.rule("ports", &translate_one(number, one));
+        change.rule("ports", &translate_any(number, any));
+    }
+}
+
+fn write_forward(change: &mut Transaction) {
+    change.rule("forward", &jump(USER));
+    change.rule("forward", &from_map("from"));
+    change.rule("forward", &to_map("to"));
+    // What is left goes neither to nor from a network of ours, or from one to the world. An uplink that forwards only
+    // because we made it must not become a router; what somebody else has translated is wanted by somebody else.
+    for (number, uplinks) in [(Family::Ipv4, UPLINKS4), (Family::Ipv6, UPLINKS6)] {
+        let phrases = [
+            family(number),
+            from_any(uplinks),
+            not_published(),
+            not_established(),
+            discard(),
+        ];
+        change.rule("forward", &rule(phrases));
+    }
+}
+
+/// A network's chains, by what they are dispatched for.
+fn chains(network: &BridgeRules) -> Vec<(&'static str, Vec<Phrase>)> {
+    if network.internal {
+        return vec![("from", from_internal(network)), ("to", to_internal(network))];
+    }
+    vec![
+        ("to", to_network(network)),
+        ("leave", leave(network)),
+        ("arrive", arrive(network)),
+    ]
+}
+
+fn from_internal(network: &BridgeRules) -> Vec<Phrase> {
+    vec![rule([not_to(&network.bridge), discard()])]
+}
+
+fn to_internal(network: &BridgeRules) -> Vec<Phrase> {
+    let mut rules = Vec::new();
+    if network.icc {
+        rules.push(rule([from(&network.bridge), accept()]));
+    }
+    rules.push(discard());
+    rules
+}
+
+fn to_network(network: &BridgeRules) -> Vec<Phrase> {
+    let mut rules = vec![rule([established(), accept()])];
+    if network.icc {
+        rules.push(rule([from(&network.bridge), accept()]));
+    }
+    rules.push(rule([published(), accept()]));
+    let families = [
+        (Family::Ipv4, network.mode4, OPEN4, 1),
+        (Family::Ipv6, network.mode6, OPEN6, 58),
+    ];
+    for (number, mode, open, icmp) in families {
+        match mode {
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+            GatewayMode::NatUnprotected => rules.push(rule([family(number), not_from(&network.bridge), accept()])),
+            GatewayMode::Routed => {
+                rules.push(rule([destination_in(number, open), accept()]));
+                rules.push(rule([
+                    family(number),
+                    not_from(&network.bridge),
+                    protocol(icmp),
+                    accept(),
+                ]));
+            }
+        }
+    }
+    rules.push(discard());
+    rules
+}
+
+fn leave(network: &BridgeRules) -> Vec<Phrase> {
+    let mut rules = vec![rule([to(&network.bridge), back()])];
+    for subnet in &network.subnets {
+        let (masquerades, source) = match subnet {
+            IpNet::V4(_) => (network.masquerade4, network.source4),
+            IpNet::V6(_) => (network.masquerade6, network.source6),
+        };
+        if masquerades && network.mode(subnet.addr()) != GatewayMode::Routed {
+            let translated = source.map_or_else(masquerade, leave_as);
+            rules.push(rule([within(Address::Source, *subnet), translated]));
+        }
+    }
+    rules
+}
+
+fn arrive(network: &BridgeRules) -> Vec<Phrase> {
+    let mut rules = vec![rule([loopback(Address::Source), masquerade()])];
+    for subnet in &network.subnets {
+        rules.push(rule([within(Address::Source, *subnet), published(), masquerade()]));
+    }
+    rules
+}
+
+fn chain_name(dispatch: &str, bridge: &str) -> String {
+    format!("{dispatch}-{bridge}")
+}
+
+/// Adds a network, or replaces what it had.
+pub(super) fn write_network(change: &mut Transaction, network: &BridgeRules) {
+    for (dispatch, rules) in chains(network) {
+        let name = chain_name(dispatch, &network.bridge);
+        change.chain(&name, None);
+        change.flush_chain(&name);
+        for rule in &rules {
+            change.rule(&name, rule);
+        }
+        change.add(
+            dispatch,
+            &[Element {
+                key: interface(&network.bridge),
+                value: Value::Verdict(Verdict::Jump(name)),
+            }],
+        );
+    }
+}
+
+/// Removes what [`write_network`] added.
+pub(super) fn erase_network(change: &mut Transaction, network: &BridgeRules) {
+    for (dispatch, _) in chains(network) {
+        change.remove(dispatch, &[Element::key(interface(&network.bridge))]);
+        let name = chain_name(dispatch, &network.bridge);
+        change.flush_chain(&name);
+        change.delete_chain(&name);
+    }
+}

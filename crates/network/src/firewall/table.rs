@@ -1,0 +1,271 @@
+//! The firewall table: what the controller changes in it.
+//!
+//! The table belongs to us but for the chains and sets whose names begin with `user`, which are the operator's. Each verb
+//! is one transaction. Should somebody have taken the table away (`nft flush ruleset`), the next verb makes it anew.
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use corten_linux::netlink::{
+    nft::{
+        expression::interface,
+        list,
+        set::Element,
+        transaction::{Family, Transaction},
+    },
+    socket::{Protocol, Refusal, Socket},
+};
+use rustix::io::Errno;
+
+use crate::{
+    error::{Error, Result},
+    firewall::{
+        model::{BridgeRules, Opened, PortRule},
+        ports::{erase_ports, write_ports},
+        rules::{self, UPLINKS4, UPLINKS6, erase_network, write_network, write_skeleton},
+    },
+};
+
+/// The table, in the network namespace of the thread that opened it.
+pub struct Firewall {
+    table: String,
+    state: Mutex<State>,
+}
+
+/// The socket, and what the kernel should have.
+struct State {
+    socket: Socket,
+    networks: Vec<BridgeRules>,
+    ports: BTreeSet<PortRule>,
+}
+
+impl Firewall {
+    /// Opens a socket. The table is not touched before [`Firewall::rebuild`].
+    pub fn open(table: &str) -> Result<Firewall> {
+        let socket = Socket::open(Protocol::Netfilter)
+            .map_err(|error| Error::system("cannot talk to the kernel's firewall").because(error))?;
+        Ok(Firewall {
+            table: table.to_owned(),
+            state: Mutex::new(State {
+                socket,
+                networks: Vec::new(),
+                ports: BTreeSet::new(),
+            }),
+        })
+    }
+
+    /// Makes the table what it should be, whatever it was, in one transaction: no packet meets a table half made. The
+    /// operator's chains stay, and so do the uplinks of [`Firewall::set_opened`].
+    pub fn rebuild(&self, networks: &[BridgeRules], ports: &[PortRule]) -> Result<()> {
+        let mut state = self.state();
+        state.networks = networks.to_vec();
+        state.ports = ports.iter().copied().collect();
+        self.rebuild_from(&mut state)
+    }
+
+    fn rebuild_from(&self, state: &mut State) -> Result<()> {
+        self.try_rebuild(state)
+            .map_err(|refusal| self.failed("cannot build the firewall", refusal))
+    }
+
+    fn try_rebuild(&self, state: &mut State) -> Result<(), Refusal> {
+        let chains = list::chains(&mut state.socket)?
+            .into_iter()
+            .filter(|chain| {
+                chain.family == Family::Inet as u8 && chain.table == self.table && !rules::kept(&chain.name)
+            })
+            .map(|chain| chain.name)
+            .collect::<Vec<_>>();
+        let mut sets = list::sets(&mut state.socket, Family::Inet, &self.table)?;
+        sets.retain(|set| !rules::kept(set));
+        let mut change = self.change();
+        change.table();
+        // What refers to others goes first: rules, then elements, then what they referred to.
+        chains.iter().for_each(|chain| change.flush_chain(chain));
+        sets.iter().for_each(|set| change.flush_set(set));
+        sets.iter().for_each(|set| change.delete_set(set));
+        chains.iter().for_each(|chain| change.delete_chain(chain));
+        write_skeleton(&mut change);
+        for network in &state.networks {
+            write_network(&mut change, network);
+        }
+        let ports: Vec<_> = state.ports.iter().copied().collect();
+        write_ports(&mut change, &state.networks, &ports);
+        change.commit(&mut state.socket)
+    }
+
+    /// Adds a network, or changes the one on the same bridge.
+    pub fn add_network(&self, network: &BridgeRules) -> Result<()> {
+        let mut state = self.state();
+        let mut change = self.change();
+        let known = state.networks.iter().position(|known| known.bridge == network.bridge);
+        if let Some(index) = known {
+            let old = state.networks.remove(index);
+            erase_network(&mut change, &old);
+        }
+        state.networks.push(network.clone());
+        write_network(&mut change, network);
+        let result = self.commit(&mut state, change, "cannot add a network to the firewall");
+        if result.is_err() {
+            state.networks.retain(|known| known.bridge != network.bridge);
+        }
+        result
+    }
+
+    /// Removes the network on a bridge; one that is not there is no error.
+    pub fn remove_network(&self, bridge: &str) -> Result<()> {
+        let mut state = self.state();
+        let Some(index) = state.networks.iter().position(|known| known.bridge == bridge) else {
+            return Ok(());
+        };
+        let network = state.networks.remove(index);
+        let mut change = self.change();
+        erase_network(&mut change, &network);
+        self.commit(&mut state, change, "cannot remove a network from the firewall")
+    }
+
+    /// Publishes ports, all or none.
+    pub fn publish(&self, ports: &[PortRule]) -> Result<()> {
+        let mut state = self.state();
+        let new: Vec<_> = ports
+            .iter()
+            .copied()
+            .filter(|port| !state.ports.contains(port))
+            .collect();
+        let mut change = self.change();
+        write_ports(&mut change, &state.networks, &new);
+        state.ports.extend(&new);
+        let result = self.commit(&mut state, change, "cannot publish ports");
+        if result.is_err() {
+            new.iter().for_each(|port| {
+                state.ports.remove(port);
+            });
+        }
+        result
+    }
+
+    /// Takes published ports back; what is not there is no error.
+    pub fn unpublish(&self, ports: &[PortRule]) -> Result<()> {
+        let mut state = self.state();
+        let old: Vec<_> = ports.iter().copied().filter(|port| state.ports.remove(port)).collect();
+        let mut change = self.change();
+        erase_ports(&mut change, &state.networks, &old);
+        self.commit(&mut state, change, "cannot take back published ports")
+    }
+
+    /// Says which interfaces of the host forward only because we made them. The kernel remembers it across our restarts.
+    pub fn set_opened(&self, opened: &Opened) -> Result<()> {
+        let mut state = self.state();
+        let mut change = self.change();
+        for (set, names) in [(UPLINKS4, &opened.ipv4), (UPLINKS6, &opened.ipv6)] {
+            change.flush_set(set);
+            let names: Vec<_> = names.iter().map(|name| Element::key(interface(name))).collect();
+            change.add(set, &names);
+        }
+        self.commit(&mut state, change, "cannot guard the host's interfaces")
+    }
+
+    /// What [`Firewall::set_opened`] said last, perhaps by an earlier daemon. Nothing where there is no table.
+    pub fn opened(&self) -> Result<Opened> {
+        let mut state = self.state();
+        let mut names = |set| match list::keys(&mut state.socket, Family::Inet, &self.table, set) {
+            Err(refusal) if refusal.errno == Errno::NOENT => Ok(Vec::new()),
+            Err(refusal) => Err(self.failed("cannot read the firewall", refusal)),
+            Ok(keys) => Ok(keys.iter().map(|key| interface_name(key)).collect()),
+        };
+        Ok(Opened {
+            ipv4: names(UPLINKS4)?,
+            ipv6: names(UPLINKS6)?,
+        })
+    }
+
+    /// Takes the whole table away, the operator's part with it.
+    pub fn destroy(&self) -> Result<()> {
+        let mut state = self.state();
+        state.networks.clear();
+        state.ports.clear();
+        let mut change = self.change();
+        change.delete_table();
+        match change.commit(&mut state.socket) {
+            Err(refusal) if refusal.errno != Errno::NOENT => Err(self.failed("cannot remove the firewall", refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&self) -> Transaction {
+        Transaction::new(Family::Inet, &self.table)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every verb leaves the state as the kernel's should be, whatever happens on the way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change; `state` is already what it leads to.
+    fn commit(&self, state: &mut State, change: Transaction, doing: &str) -> Result<()> {
+        match change.commit(&mut state.socket) {
+            Ok(()) => Ok(()),
+            Err(refusal) if refusal.errno == Errno::NOENT => {
+                tracing::warn!("somebody changed the nftables table {}: making it anew", self.table);
+                self.rebuild_from(state)
+            }
+            Err(refusal) => Err(self.failed(doing, refusal)),
+        }
+    }
+
+    fn failed(&self, doing: &str, refusal: Refusal) -> Error {
+        Error::system(format!("{doing} (nftables table {})", self.table)).because(refusal)
+    }
+}
+
+fn interface_name(key: &[u8]) -> String {
+    let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Command, thread};
+
+    use super::*;
+
+    /// Runs in a network namespace of its own; child processes are in it too.
+    fn in_a_namespace(work: impl FnOnce() + Send + 'static) {
+        const CLONE_NEWNET: u64 = 0x4000_0000;
+        let run = move || {
+            corten_linux::namespace::unshare(CLONE_NEWNET).expect("root");
+            corten_linux::namespace::bring_loopback_up().expect("own namespace");
+            work();
+        };
+        if let Err(panic) = thread::spawn(run).join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn nft(arguments: &[&str]) -> String {
+        let output = Command::new("nft").args(arguments).output().expect("nft");
+        assert!(
+            output.status.success(),
+            "nft {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn network() -> BridgeRules {
+        let subnets = ["172.18.0.0/16", "fd00:1::/64"];
+        BridgeRules::new("br-1", subnets.map(|subnet| subnet.parse().expect("a subnet")).to_vec())
+    }
+
+    #[test]
+    fn smoke() {
+        in_a_namespace(|| {
+            let firewall = Firewall::open("corten").expect("netlink");
+            firewall.rebuild(&[], &[]).expect("empty");
+            firewall.add_network(&network()).expect("network");
+            firewall.rebuild(&[network()], &[]).expect("again");
+            println!("{}", nft(&["list", "ruleset"]));
+        });
+    }
+}

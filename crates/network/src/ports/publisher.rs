@@ -1,0 +1,267 @@
+//! The publisher: which host ports are whose.
+//!
+//! A claim takes ports before anything else of a container exists, and frees them when it is dropped. That a port is free
+//! is the kernel's word: a socket is bound to it for as long as the claim lives.
+use std::{
+    collections::HashMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::io::Errno;
+use tokio::runtime::Handle;
+
+use crate::{
+    error::{Error, Result},
+    model::{PortRequest, Protocol, PublishedPort},
+    ports::{
+        claim::{Claim, Held},
+        socket::{self, Hold},
+    },
+};
+
+/// For which families a container wants its ports on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Families {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+pub struct Publisher {
+    pub(super) runtime: Handle,
+    /// Does what reaches our sockets go on to the container (`userland-proxy`)?
+    pub(super) proxy: bool,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// Who among us has what.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    taken: HashMap<(Protocol, u16), Vec<IpAddr>>,
+    /// Where the search for an ephemeral port goes on, so that a port just freed is not given to somebody else at once.
+    next: u16,
+}
+
+impl Ledger {
+    fn is_taken(&self, protocol: Protocol, port: u16, addresses: &[IpAddr]) -> bool {
+        let meets = |one: &IpAddr, other: &IpAddr| {
+            one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
+        };
+        self.taken
+            .get(&(protocol, port))
+            .is_some_and(|held| held.iter().any(|one| addresses.iter().any(|other| meets(one, other))))
+    }
+
+    pub(super) fn free(&mut self, port: &PublishedPort) {
+        let key = (port.protocol, port.host_port);
+        if let Some(held) = self.taken.get_mut(&key) {
+            if let Some(index) = held.iter().position(|address| *address == port.host_ip) {
+                held.swap_remove(index);
+            }
+            if held.is_empty() {
+                self.taken.remove(&key);
+            }
+        }
+    }
+}
+
+/// Why a port cannot be had.
+enum Denied {
+    /// A container of ours has it.
+    Ours,
+    Host(Errno),
+}
+
+impl Publisher {
+    /// Sockets are made in the network namespace of the thread that claims; what they receive is forwarded in `runtime`.
+    pub fn new(runtime: Handle, proxy: bool) -> Publisher {
+        Publisher {
+            runtime,
+            proxy,
+            ledger: Arc::default(),
+        }
+    }
+
+    /// Takes every port that is asked for, or none.
+    pub fn claim(&self, requests: &[PortRequest], families: Families) -> Result<Claim> {
+        let mut claim = Claim::new(self.runtime.clone(), self.proxy, self.ledger.clone());
+        let ipv6 = families.ipv6 && socket::has_ipv6();
+        for request in requests {
+            let hold = match request.host_ip {
+                Some(address) => Hold::One(address),
+                None if families.ipv4 && ipv6 => Hold::Every,
+                None if ipv6 => Hold::One(Ipv6Addr::UNSPECIFIED.into()),
+                None => Hold::One(Ipv4Addr::UNSPECIFIED.into()),
+            };
+            self.claim_one(&mut claim, request, hold)?;
+        }
+        Ok(claim)
+    }
+
+    fn claim_one(&self, claim: &mut Claim, request: &PortRequest, hold: Hold) -> Result<()> {
+        let wanted = request.host_ports.clone().filter(|ports| *ports != (0..=0));
+        let candidates = match &wanted {
+            Some(ports) => ports.clone(),
+            None => ephemeral_ports(),
+        };
+        let mut ledger = self.ledger();
+        let start = match wanted {
+            None if candidates.contains(&ledger.next) => ledger.next,
+            _ => *candidates.start(),
+        };
+        let mut last = None;
+        for port in (start..=*candidates.end()).chain(*candidates.start()..start) {
+            match self.try_port(&mut ledger, claim, request, hold, port) {
+                Ok(()) => {
+                    if wanted.is_none() {
+                        ledger.next = port.wrapping_add(1);
+                    }
+                    return Ok(());
+                }
+                Err(denied @ (Denied::Ours | Denied::Host(Errno::ADDRINUSE))) => last = Some((port, denied)),
+                Err(denied) => return Err(refusal(request, hold, port, &denied)),
+            }
+        }
+        let (port, denied) = last.unwrap_or((*candidates.start(), Denied::Host(Errno::ADDRINUSE)));
+        if candidates.start() == candidates.end() {
+            return Err(refusal(request, hold, port, &denied));
+        }
+        Err(Error::conflict(format!(
+            "Bind for {} failed: all ports are allocated",
+            range_text(hold, &candidates)
+        )))
+    }
+
+    fn try_port(
+        &self,
+        ledger: &mut Ledger,
+        claim: &mut Claim,
+        request: &PortRequest,
+        hold: Hold,
+        port: u16,
+    ) -> Result<(), Denied> {
+        let addresses = addresses(hold);
+        if ledger.is_taken(request.protocol, port, &addresses) {
+            return Err(Denied::Ours);
+        }
+        let socket = socket::hold(request.protocol, hold, port).map_err(Denied::Host)?;
+        self.record(ledger, claim, request, &addresses, port);
+        claim.held.extend(socket.map(|fd| Held::new(fd, request, hold)));
+        Ok(())
+    }
+
+    fn record(&self, ledger: &mut Ledger, claim: &mut Claim, request: &PortRequest, addresses: &[IpAddr], port: u16) {
+        ledger
+            .taken
+            .entry((request.protocol, port))
+            .or_default()
+            .extend(addresses);
+        claim.ports.extend(addresses.iter().map(|address| PublishedPort {
+            container_port: request.container_port,
+            protocol: request.protocol,
+            host_ip: *address,
+            host_port: port,
+        }));
+    }
+
+    /// Takes the ports of a container that already runs, after a restart. What somebody else has taken meanwhile is not
+    /// held, which [`Claim::missing`] tells; the kernel's translation goes on without a socket.
+    pub fn reclaim(&self, ports: &[PublishedPort]) -> Claim {
+        let mut claim = Claim::new(self.runtime.clone(), self.proxy, self.ledger.clone());
+        let mut ledger = self.ledger();
+        for (request, hold, port) in group(ports) {
+            let addresses = addresses(hold);
+            match socket::hold(request.protocol, hold, port) {
+                Ok(socket) => claim.held.extend(socket.map(|fd| Held::new(fd, &request, hold))),
+                Err(errno) => claim
+                    .missing
+                    .push(refusal(&request, hold, port, &Denied::Host(errno)).to_string()),
+            }
+            self.record(&mut ledger, &mut claim, &request, &addresses, port);
+        }
+        drop(ledger);
+        claim
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn addresses(hold: Hold) -> Vec<IpAddr> {
+    match hold {
+        Hold::One(address) => vec![address],
+        Hold::Every => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    }
+}
+
+/// The wishes that ports came from: `0.0.0.0` and `::` of the same port were one.
+fn group(ports: &[PublishedPort]) -> Vec<(PortRequest, Hold, u16)> {
+    let any4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let any6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let twin = |port: &PublishedPort, host_ip| ports.contains(&PublishedPort { host_ip, ..*port });
+    ports
+        .iter()
+        .filter_map(|port| {
+            let hold = match port.host_ip {
+                address if address == any4 && twin(port, any6) => Hold::Every,
+                address if address == any6 && twin(port, any4) => return None,
+                address => Hold::One(address),
+            };
+            let request = PortRequest {
+                protocol: port.protocol,
+                container_port: port.container_port,
+                host_ip: None,
+                host_ports: None,
+            };
+            Some((request, hold, port.host_port))
+        })
+        .collect()
+}
+
+/// `net.ipv4.ip_local_port_range` of this namespace; Docker's own range where it cannot be read.
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    let read = |path: &Path| {
+        let text = fs::read_to_string(path).ok()?;
+        let mut numbers = text.split_whitespace().map(str::parse::<u16>);
+        Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
+    };
+    read(Path::new("/proc/sys/net/ipv4/ip_local_port_range"))
+        .filter(|range| !range.is_empty() && *range.start() > 0)
+        .unwrap_or(49153..=65535)
+}
+
+fn shown(hold: Hold) -> String {
+    match hold {
+        Hold::One(IpAddr::V6(address)) => format!("[{address}]"),
+        Hold::One(IpAddr::V4(address)) => address.to_string(),
+        Hold::Every => Ipv4Addr::UNSPECIFIED.to_string(),
+    }
+}
+
+fn range_text(hold: Hold, ports: &RangeInclusive<u16>) -> String {
+    format!("{}:{}-{}", shown(hold), ports.start(), ports.end())
+}
+
+/// In Docker's words.
+fn refusal(request: &PortRequest, hold: Hold, port: u16, denied: &Denied) -> Error {
+    let address = shown(hold);
+    let errno = match denied {
+        Denied::Ours => return Error::conflict(format!("Bind for {address}:{port} failed: port is already allocated")),
+        Denied::Host(errno) => *errno,
+    };
+    let protocol = request.protocol.name();
+    let doing = format!("failed to bind host port {address}:{port}/{protocol}");
+    match errno {
+        Errno::ADDRINUSE => Error::conflict(format!("{doing}: address already in use")),
+        Errno::ADDRNOTAVAIL => Error::conflict(format!("{doing}: cannot assign requested address")),
+        Errno::MFILE => Error::system(format!(
+            "{doing}: the daemon has as many open files as it may (RLIMIT_NOFILE), and each published port is one: raise \
+             the limit (systemd: LimitNOFILE=)"
+        )),
+        errno => Error::system(doing).because(std::io::Error::from(errno)),
+    }
+}
