@@ -2,11 +2,7 @@
 //!
 //! A bridge of ours carries an alias that says whose it is, for other engines call theirs `br-…` as well. An
 //! administrator's bridge may be used too; it gets what it lacks and loses nothing.
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    net::IpAddr,
-};
+use std::{collections::HashSet, io, net::IpAddr};
 
 use corten_linux::netlink::{
     message::Batch,
@@ -30,7 +26,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct BridgeSpec<'a> {
     pub name: &'a str,
-    /// Whose bridges these are: the firewall table's name. See [`owned`].
+    /// Whose bridges these are: the firewall table's name. See [`litter`].
     pub owner: &'a str,
     pub mtu: Option<u32>,
     /// Derived from the first IPv4 address when absent, so that neighbours still know the bridge after it was made anew.
@@ -216,29 +212,28 @@ pub fn check_name(name: &str) -> Result<()> {
 /// Interfaces that a daemon of this owner made and that nobody needs any more.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Litter {
-    pub bridges: Vec<String>,
+    /// Bridges, and parents of macvlan and ipvlan networks.
+    pub interfaces: Vec<String>,
     /// Host ends of veths.
     pub wires: Vec<String>,
 }
 
-/// Looks for bridges of `owner` that are not among `bridges`, and ends of veths on any of its bridges that are not among
-/// `wires`. Those whose container just ended may be among them: the kernel takes them away by itself, soon.
-pub fn litter(owner: &str, bridges: &HashSet<&str>, wires: &HashSet<&str>) -> io::Result<Litter> {
+/// Looks for interfaces of networks of `owner` that are not among `interfaces`, and for ends of veths on any of its bridges
+/// that are not among `wires`. Those whose container just ended may be among them: the kernel takes them away by itself,
+/// soon.
+pub fn litter(owner: &str, interfaces: &HashSet<&str>, wires: &HashSet<&str>) -> io::Result<Litter> {
     let mut socket = Socket::open(Protocol::Route)?;
     let links = list::links(&mut socket).map_err(io::Error::from)?;
-    let ours: HashMap<u32, &str> = links
-        .iter()
-        .filter(|link| owned(link, owner))
-        .map(|link| (link.index, &*link.name))
-        .collect();
+    let ours = |link: &&Link| link.alias.as_deref() == Some(owner);
+    let indices: HashSet<u32> = links.iter().filter(ours).map(|link| link.index).collect();
+    let unknown = |link: &&Link| ours(link) && !interfaces.contains(&*link.name);
     let loose = |link: &&Link| {
         link.kind.as_deref() == Some("veth")
-            && link.master.is_some_and(|master| ours.contains_key(&master))
+            && link.master.is_some_and(|master| indices.contains(&master))
             && !wires.contains(&*link.name)
     };
-    let unknown = ours.values().filter(|name| !bridges.contains(*name));
     Ok(Litter {
-        bridges: unknown.map(|name| name.to_string()).collect(),
+        interfaces: links.iter().filter(unknown).map(|link| link.name.clone()).collect(),
         wires: links.iter().filter(loose).map(|link| link.name.clone()).collect(),
     })
 }
@@ -247,14 +242,10 @@ pub fn litter(owner: &str, bridges: &HashSet<&str>, wires: &HashSet<&str>) -> io
 pub fn sweep(litter: &Litter) -> io::Result<()> {
     let mut socket = Socket::open(Protocol::Route)?;
     let mut result = Ok(());
-    for name in litter.wires.iter().chain(&litter.bridges) {
+    for name in litter.wires.iter().chain(&litter.interfaces) {
         result = delete(&mut socket, name).and(result);
     }
     result
-}
-
-fn owned(link: &Link, owner: &str) -> bool {
-    link.kind.as_deref() == Some("bridge") && link.alias.as_deref() == Some(owner)
 }
 
 /// Makes interfaces ports of a bridge again, which lost them when it was made anew while containers ran.
@@ -376,7 +367,7 @@ mod tests {
             create(&spec("br-old", &[])).expect("root");
             create(&spec("br-new", &[])).expect("root");
             let found = litter("corten-test", &HashSet::from(["br-new"]), &HashSet::new()).expect("allowed");
-            assert_eq!(found.bridges, ["br-old"]);
+            assert_eq!(found.interfaces, ["br-old"]);
             sweep(&found).expect("root");
             assert!(!exists("br-old") && exists("br-new") && exists("theirs"));
         });

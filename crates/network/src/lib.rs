@@ -16,4 +16,5 @@ pub mod ports;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;
+pub mod vlan;
 pub mod wire;

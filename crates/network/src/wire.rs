@@ -448,7 +448,11 @@ fn error_of(wire: &Wire, error: io::Error) -> Error {
     if errno == Some(Errno::XFULL) {
         return Error::conflict(format!("network {network} is full: a bridge takes 1023 interfaces"));
     }
-    Error::system(format!("cannot attach {} to network {network}", wire.interface)).because(error)
+    let message = format!("cannot attach {} to network {network}", wire.interface);
+    match errno {
+        Some(Errno::OPNOTSUPP) => Error::unsupported(message).because(error),
+        _ => Error::system(message).because(error),
+    }
 }
 
 #[cfg(test)]
@@ -465,6 +469,7 @@ mod tests {
         bridge::{self, BridgeSpec},
         error::Kind as Why,
         testing::{alone, new_namespace},
+        vlan,
     };
 
     fn net(text: &str) -> IpNet {
@@ -501,6 +506,59 @@ mod tests {
         }
     }
 
+    fn macvlan<'a>(parent: &'a str, address: &str, last: u8) -> Wire<'a> {
+        Wire {
+            plug: Plug::Macvlan {
+                parent,
+                mode: MacvlanMode::Bridge,
+            },
+            mac: Some(Mac([2, 0x42, 10, 7, 0, last])),
+            ..wire("", "", &[address])
+        }
+    }
+
+    #[test]
+    fn macvlans_of_a_parent_that_leads_nowhere_reach_each_other() {
+        alone(|| {
+            // The host has an eth0 of its own: the container's does not meet it.
+            bridge::create(&BridgeSpec {
+                name: "eth0",
+                owner: "x",
+                mtu: None,
+                mac: None,
+                addresses: &[],
+                route_localnet: false,
+            })
+            .expect("root");
+            vlan::check_kernel("macvlan").expect("there");
+            vlan::dead_end("dm-1", "corten-test").expect("root");
+            vlan::dead_end("dm-1", "corten-test").expect("it is ours");
+            let (one, two) = (new_namespace(), new_namespace());
+            connect(one.as_fd(), &[macvlan("dm-1", "10.7.0.2/24", 2)]).expect("root");
+            connect(two.as_fd(), &[macvlan("dm-1", "10.7.0.3/24", 3)]).expect("root");
+            assert!(reaches(&one, &two, "10.7.0.3:80"));
+            let mut broken = macvlan("dm-1", "ff02::1/64", 4);
+            broken.interface = "eth1";
+            connect(one.as_fd(), &[broken]).expect_err("no address");
+            assert_eq!(names_in(&one), ["lo", "eth0"]);
+            disconnect(one.as_fd(), "eth0").expect("root");
+            assert_eq!(names_in(&one), ["lo"]);
+            let error = vlan::parent("eth9.5", "corten-test").expect_err("no eth9");
+            assert_eq!(error.kind(), Why::NotFound);
+            assert_eq!(
+                vlan::parent("eth0.4095", "corten-test").expect_err("too large").kind(),
+                Why::Invalid
+            );
+            assert_eq!(
+                vlan::parent("eth0", "corten-test").expect("there"),
+                bridge::Origin::Foreign
+            );
+            vlan::remove("eth0", "corten-test").expect("not ours: stays");
+            vlan::remove("dm-1", "corten-test").expect("root");
+            assert!(names().contains(&"eth0".to_owned()) && !names().contains(&"dm-1".to_owned()));
+        });
+    }
+
     fn links() -> Vec<list::Link> {
         list::links(&mut Socket::open(Protocol::Route).expect("netlink")).expect("allowed")
     }
@@ -513,7 +571,8 @@ mod tests {
         inside(namespace.as_fd(), || Ok(names())).expect("root")
     }
 
-    /// Does `from` reach a server that listens in `to`?
+    /// Does `from` reach a server that listens in `to`? An IPv6 address may take a moment and a second attempt of the
+    /// kernel's: a worker joins its multicast group.
     fn reaches(from: &OwnedFd, to: &OwnedFd, address: &str) -> bool {
         let address: SocketAddr = address.parse().expect("valid");
         let server = inside(to.as_fd(), || TcpListener::bind(address)).expect("its own address");
