@@ -2,17 +2,24 @@
 //!
 //! It holds what is live (leases of addresses, sockets that keep ports, the firewall table, the resolver); what must
 //! outlive the process goes back to the caller as [`model`](crate::model) data. A verb that fails leaves nothing behind.
-//!
-//! A container's way: [`Controller::reserve`] before it is made (addresses and ports are its own, nothing is in the
-//! kernel yet) → [`Controller::attach`] once its namespace exists and before its program runs → [`Controller::release`]
-//! when it ended. A released or abandoned namespace takes its interfaces along when its last process ends.
-use std::{net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
+//! The verbs on containers are in [`attach`](crate::attach), what a new daemon does in [`restore`](crate::restore).
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, RwLock},
+};
 
 use ipnet::IpNet;
 
 use crate::{
     error::{Error, Result},
-    model::{AttachRequest, Attachment, EndpointRequest, Network, NetworkRequest, Warning},
+    held::Held,
+    ipam::pools::Pools,
+    model::{Attachment, Network, NetworkRequest, Warning},
+    networks::Live,
+    plan,
 };
 
 /// What an operator decides about networks.
@@ -45,74 +52,130 @@ pub struct Restored<'a> {
 }
 
 pub struct Controller {
-    config: Config,
+    pub(crate) config: Config,
+    pools: Pools,
+    /// By id. Written by the few verbs on networks; the lock is held for a look only.
+    networks: RwLock<BTreeMap<String, Arc<Live>>>,
+    /// One network is made or removed at a time: each must see the others' subnets.
+    making: Mutex<()>,
+    /// By the container's id.
+    held: Mutex<HashMap<String, Arc<Mutex<Held>>>>,
 }
 
 impl Controller {
     /// Opens the netlink sockets. Called inside a tokio runtime, which serves names and proxies ports. Touches nothing
     /// of the host's: that is for [`Controller::restore`].
     pub fn open(config: Config) -> Result<Controller> {
-        Ok(Controller { config })
-    }
-
-    /// After a start of the daemon, once, before anything else: makes every network that should exist (bridges, the
-    /// whole firewall table in one transaction), takes over the attachments of containers that run (leases, ports,
-    /// names), and removes interfaces of ours that belong to nobody. What cannot be restored is reported, by network or
-    /// container, and does not keep the rest from working.
-    pub fn restore(&self, networks: &[Network], running: &[Restored]) -> Vec<(String, Error)> {
-        let _ = (networks, running);
-        Vec::new()
+        Ok(Controller {
+            pools: Pools::new(&config.address_pools, &config.identity)?,
+            networks: RwLock::default(),
+            making: Mutex::default(),
+            held: Mutex::default(),
+            config,
+        })
     }
 
     /// Checks a wish, chooses what it leaves open, and makes the network. Overlaps with other networks, or with routes
-    /// of the host for subnets that we choose, are avoided or refused.
-    pub fn create(&self, id: &str, request: &NetworkRequest) -> Result<Network> {
-        let _ = (id, &self.config);
-        Err(Error::unsupported(format!(
-            "network {} cannot be made yet",
-            request.name
-        )))
+    /// of the host for subnets that we choose, are avoided or refused. `keep` writes the network down before anything of
+    /// it exists, so that a crash leaves nothing unknown; what it wrote is void when the verb fails.
+    pub fn create(
+        &self,
+        id: &str,
+        request: &NetworkRequest,
+        keep: impl FnOnce(&Network) -> Result<()>,
+    ) -> Result<Network> {
+        self.create_as(id, request, None, keep)
+    }
+
+    /// [`Controller::create`] of the default network.
+    pub fn create_default(
+        &self,
+        id: &str,
+        request: &NetworkRequest,
+        keep: impl FnOnce(&Network) -> Result<()>,
+    ) -> Result<Network> {
+        self.create_as(id, request, Some(&self.config.bridge), keep)
+    }
+
+    fn create_as(
+        &self,
+        id: &str,
+        request: &NetworkRequest,
+        default_bridge: Option<&str>,
+        keep: impl FnOnce(&Network) -> Result<()>,
+    ) -> Result<Network> {
+        let _alone = self.making.lock().expect("no panic while locked");
+        let live: Vec<Arc<Live>> = self.all();
+        let existing: Vec<&Network> = live.iter().map(|live| &live.network).collect();
+        let network = plan::plan(id, request, default_bridge, &existing, &self.pools, &self.host()?)?;
+        let live = Arc::new(Live::new(network.clone())?);
+        keep(&network)?;
+        self.make(&live)?;
+        self.insert(live);
+        Ok(network)
     }
 
     /// Takes a network away. Its endpoints must be gone.
     pub fn remove(&self, id: &str) -> Result<()> {
-        Err(Error::not_found(format!("network {id} not found")))
-    }
-
-    /// Gives a container its addresses and host ports. Nothing but leases and bound sockets exists after this.
-    pub fn reserve(&self, request: &AttachRequest) -> Result<Attachment> {
-        let _ = request;
-        Ok(Attachment::default())
-    }
-
-    /// Makes what was reserved: interfaces, addresses and routes in `namespace`, published ports, names.
-    /// After a failure the caller releases.
-    pub fn attach(&self, attachment: &Attachment, namespace: BorrowedFd) -> Result<()> {
-        let _ = (attachment, namespace);
+        let _alone = self.making.lock().expect("no panic while locked");
+        let live = self.find(id)?;
+        live.close().map_err(|members| {
+            let members: Vec<&str> = members.iter().map(|id| id.get(..12).unwrap_or(id)).collect();
+            Error::forbidden(format!(
+                "error while removing network: network {} id {id} has active endpoints ({})",
+                live.network.name,
+                members.join(", ")
+            ))
+        })?;
+        if let Err(error) = self.unmake(&live) {
+            live.reopen();
+            return Err(error);
+        }
+        self.networks.write().expect("no panic while locked").remove(id);
         Ok(())
     }
 
-    /// Frees addresses, ports and names. Idempotent. The interfaces go with the namespace, and addresses are not handed
-    /// out again at once, for that takes the kernel a moment.
-    pub fn release(&self, container: &str) {
-        let _ = container;
+    /// A network that is live.
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Live>> {
+        let networks = self.networks.read().expect("no panic while locked");
+        networks
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::not_found(format!("network {id} not found")))
     }
 
-    /// Joins a running container to one more network. On failure `attachment` is unchanged.
-    pub fn connect(&self, attachment: &mut Attachment, request: &EndpointRequest, namespace: BorrowedFd) -> Result<()> {
-        let _ = (attachment, request, namespace);
-        Err(Error::unsupported("networks cannot be joined yet"))
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        self.networks
+            .read()
+            .expect("no panic while locked")
+            .values()
+            .cloned()
+            .collect()
     }
 
-    /// Takes a running container out of a network.
-    pub fn disconnect(&self, attachment: &mut Attachment, network: &str, namespace: BorrowedFd) -> Result<()> {
-        let _ = (attachment, network, namespace);
-        Err(Error::unsupported("networks cannot be left yet"))
+    pub(crate) fn insert(&self, live: Arc<Live>) {
+        let mut networks = self.networks.write().expect("no panic while locked");
+        networks.insert(live.id().to_owned(), live);
     }
 
-    /// A container's names on its networks changed (it was renamed).
-    pub fn rename(&self, attachment: &mut Attachment, names: impl Fn(&str) -> Vec<String>) {
-        let _ = (attachment, names("network id"));
+    pub(crate) fn held(&self) -> MutexGuard<'_, HashMap<String, Arc<Mutex<Held>>>> {
+        self.held.lock().expect("no panic while locked")
+    }
+
+    /// What of the host matters to a new network.
+    fn host(&self) -> Result<plan::Host> {
+        Ok(plan::Host::default())
+    }
+
+    /// Makes a network in the kernel; what is there already stays.
+    pub(crate) fn make(&self, live: &Live) -> Result<()> {
+        let _ = live;
+        Ok(())
+    }
+
+    fn unmake(&self, live: &Live) -> Result<()> {
+        let _ = live;
+        Ok(())
     }
 
     /// What about the host keeps networks from working.

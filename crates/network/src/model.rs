@@ -93,6 +93,9 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// The interface on the host: the bridge's name, or the parent's for macvlan and ipvlan. Empty for host and null.
     pub interface: String,
+    /// The bridge was there before the network, and stays when it goes.
+    #[serde(default)]
+    pub adopted: bool,
     /// The default bridge: no embedded names, links by /etc/hosts, options of the daemon's.
     pub default_bridge: bool,
 }

@@ -1,7 +1,7 @@
 //! A network's record: what was made, and what only its users care about.
 use std::{collections::BTreeMap, sync::Arc};
 
-use corten_network::model::{Endpoint, Network};
+use corten_network::model::{Endpoint, Network, NetworkRequest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub struct NetworkRecord {
     /// `default`.
     pub ipam_driver: String,
     pub ipam_options: BTreeMap<String, String>,
+    /// Of the default network: the configuration that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<NetworkRequest>,
 }
 
 /// A network at one moment.
@@ -39,7 +42,7 @@ pub struct NetworkEndpoint {
 /// What `POST /networks/create` asks for, checked and typed by the door.
 #[derive(Debug, Clone, Default)]
 pub struct CreateNetwork {
-    pub request: corten_network::model::NetworkRequest,
+    pub request: NetworkRequest,
     pub attachable: bool,
     pub labels: BTreeMap<String, String>,
     pub ipam_driver: String,

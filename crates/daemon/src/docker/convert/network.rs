@@ -137,6 +137,7 @@ mod tests {
             subnets,
             options: BTreeMap::from([("com.docker.network.driver.mtu".to_owned(), "1400".to_owned())]),
             interface: "br-abababababab".to_owned(),
+            adopted: false,
             default_bridge: false,
         };
         let endpoint = Endpoint {
@@ -163,6 +164,7 @@ mod tests {
             labels: BTreeMap::new(),
             ipam_driver: "default".to_owned(),
             ipam_options: BTreeMap::new(),
+            configured: None,
         };
         let end = |container: &str, endpoint| NetworkEndpoint {
             container: container.to_owned(),
