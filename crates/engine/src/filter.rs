@@ -222,10 +222,10 @@ impl ContainerFilter {
             && self.since.iter().all(|time| record.created > *time)
             && self.has_ancestor(record)
             && self.has_volume(record)
-            && one_of(&self.networks, &record.host_config.network_mode)
+            && self.is_on_network(view)
             && one_of(&self.healths, "none")
             && self.exposes(record)
-            && self.publish.is_empty()
+            && self.publishes(record)
             && self.is_task != Some(true)
     }
 
@@ -244,6 +244,25 @@ impl ContainerFilter {
                     mount.name.as_ref() == Some(wanted) || mount.destination == *wanted || mount.source == *wanted
                 })
             })
+    }
+
+    /// By name, or by id while it runs there.
+    fn is_on_network(&self, view: &ContainerView) -> bool {
+        let record = &view.record;
+        let is_on = |wanted: &String| {
+            let attachment = view.state.attachment.iter();
+            record.networking.endpoints_config.contains_key(wanted)
+                || record.host_config.network_mode == *wanted
+                || attachment
+                    .flat_map(|all| &all.endpoints)
+                    .any(|end| end.network == *wanted)
+        };
+        self.networks.is_empty() || self.networks.iter().any(is_on)
+    }
+
+    fn publishes(&self, record: &Record) -> bool {
+        let ports = || record.host_config.port_bindings.iter().flat_map(|ports| ports.keys());
+        self.publish.is_empty() || ports().any(|port| self.publish.iter().any(|range| range.contains(port)))
     }
 
     fn exposes(&self, record: &Record) -> bool {

@@ -4,12 +4,14 @@ pub mod container {
     pub mod attach;
     pub mod attachment;
     pub mod binds;
+    pub mod connect;
     pub mod create;
     pub mod detach;
     pub mod endpoints;
     pub mod etc;
     pub mod exit;
     pub mod handle;
+    pub mod links;
     pub mod list;
     pub mod log_config;
     pub mod log_files;

@@ -63,6 +63,40 @@ impl Supervised {
         etc::write(&facts, &etc::files(&directory))
     }
 
+    /// The same while it runs: what the container changed in them itself stays.
+    pub fn refresh_hosts(&self) {
+        if let Err(error) = self.write_etc() {
+            tracing::error!(container = %self.record.id, %error, "cannot update a container's hosts");
+        }
+    }
+
+    /// What the next daemon must know of a container that runs.
+    pub fn write_witness(&self) {
+        let directory = self.context.store.layout().task(&self.record.id);
+        if let Some(attachment) = &self.state.attachment
+            && let Err(error) = write(&directory, attachment)
+        {
+            tracing::error!(container = %self.record.id, %error, "cannot save a running container's networks");
+        }
+    }
+
+    /// On users' networks a container answers to its name.
+    pub fn rename_endpoints(&mut self) {
+        let Some(attachment) = &mut self.state.attachment else {
+            return;
+        };
+        let (record, records) = (&self.record, &self.context.network_records);
+        self.context.networks.rename(attachment, |id| {
+            let Some(network) = records.get(id).filter(|network| !network.network.default_bridge) else {
+                return Vec::new();
+            };
+            let wishes = &record.networking.endpoints_config;
+            let wish = wishes.get(&network.network.name).cloned().flatten();
+            endpoints::dns_names(record, &wish.unwrap_or_default())
+        });
+        self.write_witness();
+    }
+
     pub fn tell_connected(&self) {
         for endpoint in self
             .state

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     container::{
         binds::{self, Asked},
-        etc, log_config, merge, networking,
+        etc, links, log_config, merge, networking,
         record::{MountPoint, Record},
         state::State,
         supervised,
@@ -81,6 +81,7 @@ pub async fn create(
         networking: options.networking,
         mounts: Vec::new(),
         layers: base.layers,
+        links: Vec::new(),
         id,
     };
     if record.argv().is_empty() {
@@ -89,10 +90,17 @@ pub async fn create(
     etc::check(&record)?;
 
     let name = take_name(table, options.name, &record.id)?;
-    let record = Record {
+    let mut record = Record {
         name: name.clone(),
         ..record
     };
+    match links::resolve(&record, table) {
+        Ok(links) => record.links = links,
+        Err(error) => {
+            table.release(&name, &record.id);
+            return Err(error);
+        }
+    }
     let (made, id) = (Arc::clone(context), record.id.clone());
     match blocking(move || make(&made, record, asked)).await {
         Ok(record) => Ok((record, warnings)),

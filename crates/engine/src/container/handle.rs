@@ -3,6 +3,7 @@
 //! Everyone reads; only the supervisor changes. A handle outlives its container: what was removed says so.
 use std::{os::fd::OwnedFd, sync::Arc};
 
+use corten_api::types::network::EndpointSettings;
 use corten_runtime::cgroup::manager::Cgroup;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -56,6 +57,22 @@ pub enum Command {
     },
     Rename {
         name: String,
+        reply: Reply<()>,
+    },
+    /// Joins a network, by name or id.
+    Connect {
+        network: String,
+        wish: EndpointSettings,
+        reply: Reply<()>,
+    },
+    /// Leaves a network; with `force` one that does not exist any more.
+    Disconnect {
+        network: String,
+        force: bool,
+        reply: Reply<()>,
+    },
+    /// A container that it has a link to has another address.
+    RefreshHosts {
         reply: Reply<()>,
     },
     /// A user wants it stopped, and later maybe started: restart policies respect that.

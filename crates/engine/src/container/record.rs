@@ -1,4 +1,5 @@
-//! A container's record: what it was asked to be. Written once at create, changed only by rename and update.
+//! A container's record: what it was asked to be. Written once at create, changed only by rename, update,
+//! and by joining and leaving networks.
 //!
 //! The words are those of the Engine API's documents: they are the field's common language, and any other door
 //! translates into them.
@@ -29,6 +30,17 @@ pub struct Record {
     pub layers: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Of `host_config.links`, on the default bridge: whom they mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<ContainerLink>,
+}
+
+/// A container that another knows by a name of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerLink {
+    /// Its id.
+    pub container: String,
+    pub alias: String,
 }
 
 impl Record {

@@ -138,6 +138,10 @@ impl Supervised {
             return Err(error);
         }
         self.table.release(&old, &self.record.id);
+        if self.state.attachment.is_some() {
+            self.rename_endpoints();
+            self.save_or_warn();
+        }
         self.tell("rename", &[("oldName", format!("/{old}"))]);
         self.show();
         Ok(())

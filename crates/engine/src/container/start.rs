@@ -2,7 +2,7 @@
 use corten_runtime::shim::protocol::{Failure, FailureKind};
 
 use crate::{
-    container::{attachment, handle::Attacher, state::Phase, supervised::Supervised},
+    container::{attachment, handle::Attacher, links, state::Phase, supervised::Supervised},
     error::{Error, Kind, Result},
     task::launch::{self, Task},
 };
@@ -43,6 +43,7 @@ impl Supervised {
                 self.tell_connected();
                 self.tell("start", &[]);
                 self.show();
+                self.tell_who_links_here();
                 Ok(())
             }
             Err(trouble) => {
@@ -56,9 +57,11 @@ impl Supervised {
     /// its program runs.
     async fn bring_up(&mut self, attachers: Vec<Attacher>) -> Result<Task, Trouble> {
         let shared = self.shared_network()?;
+        let linked = links::linked(&self.record, &self.table)?;
+        let environment: Vec<_> = linked.into_iter().flat_map(|linked| linked.environment).collect();
         self.state.attachment = self.reserve().await?;
         self.write_etc()?;
-        let created = launch::create(&self.context, &self.record, shared.as_ref()).await?;
+        let created = launch::create(&self.context, &self.record, shared.as_ref(), &environment).await?;
         if let Some(attachment) = &self.state.attachment {
             attachment::attach(&self.context, attachment, created.state.pid, created.directory())?;
         }

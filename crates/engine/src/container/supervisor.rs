@@ -98,6 +98,14 @@ async fn obey(container: &mut Supervised, command: Command) {
         Command::Resize { rows, columns, reply } => drop(reply.send(container.resize(rows, columns).await)),
         Command::Attach { attacher, reply } => drop(reply.send(container.attach(attacher).await)),
         Command::Rename { name, reply } => drop(reply.send(container.rename(name))),
+        Command::Connect { network, wish, reply } => drop(reply.send(container.connect(&network, wish).await)),
+        Command::Disconnect { network, force, reply } => {
+            drop(reply.send(container.disconnect(&network, force).await));
+        }
+        Command::RefreshHosts { reply } => {
+            container.refresh_hosts();
+            drop(reply.send(Ok(())));
+        }
         Command::Remove { volumes, reply } => drop(reply.send(container.remove(volumes))),
         Command::Tell { action, reply } => {
             container.tell(&action, &[]);

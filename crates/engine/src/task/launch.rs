@@ -75,10 +75,16 @@ pub struct Shared {
     pub files: EtcFiles,
 }
 
-/// Makes a container, up to the point where only its program is missing.
-pub async fn create(context: &Context, record: &Record, shared: Option<&Shared>) -> Result<Created, Failure> {
+/// Makes a container, up to the point where only its program is missing. `environment` is what links add to its own.
+pub async fn create(
+    context: &Context,
+    record: &Record,
+    shared: Option<&Shared>,
+    environment: &[String],
+) -> Result<Created, Failure> {
     let path = context.store.layout().task(&record.id);
-    let request = request(context, record, shared, path.clone()).map_err(|error| invalid(error.to_string()))?;
+    let request =
+        request(context, record, shared, environment, path.clone()).map_err(|error| invalid(error.to_string()))?;
     let mut plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
     if let Some(filter) = filter(context, record).map_err(|error| invalid(error.to_string()))? {
         plan.set_filter(filter);
@@ -169,6 +175,7 @@ fn request(
     context: &Context,
     record: &Record,
     shared: Option<&Shared>,
+    environment: &[String],
     directory: PathBuf,
 ) -> crate::error::Result<TaskRequest> {
     let layout = context.store.layout();
@@ -177,6 +184,7 @@ fn request(
     let files = shared.map_or_else(|| etc::files(&own), |shared| shared.files.clone());
     let surroundings = Surroundings {
         files: &files,
+        environment,
         network_namespace: shared.map(|shared| shared.namespace.as_path()),
         cgroup: context.cgroup(&record.host_config.cgroup_parent, &record.id),
         private_cgroup_namespace: context.host.cgroup_v2,

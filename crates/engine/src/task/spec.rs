@@ -48,6 +48,8 @@ pub fn readonly_paths() -> Vec<String> {
 /// What a specification depends on besides the record.
 pub struct Surroundings<'a> {
     pub files: &'a EtcFiles,
+    /// Of linked containers.
+    pub environment: &'a [String],
     /// Another container's, which this one joins.
     pub network_namespace: Option<&'a Path>,
     /// The container's own, from the hierarchy's root: `/docker/<id>`.
@@ -137,7 +139,7 @@ fn process(record: &Record, surroundings: &Surroundings<'_>, capabilities: &Capa
     let mut process = Process::default();
     process.set_terminal(Some(config.tty));
     process.set_args(Some(argv));
-    process.set_env(Some(environment(record)));
+    process.set_env(Some(environment(record, surroundings.environment)));
     process.set_cwd(directory.into());
     process.set_capabilities(Some(capabilities::specify(capabilities)));
     process.set_rlimits((!rlimits.is_empty()).then_some(rlimits));
@@ -145,12 +147,13 @@ fn process(record: &Record, surroundings: &Surroundings<'_>, capabilities: &Capa
     Ok(process)
 }
 
-/// Ours first; a variable of the container's replaces it in place.
-fn environment(record: &Record) -> Vec<String> {
+/// Ours first, then those of links; a variable of the container's replaces it in place.
+fn environment(record: &Record, links: &[String]) -> Vec<String> {
     let mut variables = vec![PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
     if record.config.tty {
         variables.push("TERM=xterm".to_owned());
     }
+    variables.extend_from_slice(links);
     for variable in &record.config.env {
         let Some((name, _)) = variable.split_once('=') else {
             variables.retain(|known| known.split('=').next() != Some(variable));
@@ -270,6 +273,7 @@ mod tests {
             mounts: Vec::new(),
             layers: Vec::new(),
             annotations: Default::default(),
+            links: Vec::new(),
         }
     }
 
@@ -290,6 +294,7 @@ mod tests {
     fn surroundings<'a>(files: &'a EtcFiles, init: Option<&'a Path>) -> Surroundings<'a> {
         Surroundings {
             files,
+            environment: &[],
             network_namespace: None,
             cgroup: "/docker/1".to_owned(),
             private_cgroup_namespace: true,

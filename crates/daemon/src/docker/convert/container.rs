@@ -258,6 +258,7 @@ mod tests {
             mounts: Vec::new(),
             layers: Vec::new(),
             annotations: BTreeMap::new(),
+            links: Vec::new(),
         };
         ContainerView {
             record: Arc::new(record),

@@ -1,0 +1,222 @@
+//! `--link` on the default bridge: another container's address and environment, under a name of one's own.
+//!
+//! The other container is remembered by its id, so it may be renamed; it must run when this one starts. On users'
+//! networks a link is only a name, which the resolver answers: see [`endpoints`](super::endpoints).
+use std::net::IpAddr;
+
+use corten_network::model::{Attachment, Protocol};
+
+use crate::{
+    container::{
+        handle::{Command, Snapshot},
+        mode::{DEFAULT_NETWORK, NetworkMode},
+        ports,
+        record::{ContainerLink, Record},
+        supervised::Supervised,
+        table::Table,
+    },
+    error::{Error, Kind, Result},
+};
+
+/// What a container gets of a linked one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    pub address: IpAddr,
+    /// For /etc/hosts: alias, host name, name.
+    pub names: String,
+    pub environment: Vec<String>,
+}
+
+/// At create: whom the links mean.
+pub fn resolve(record: &Record, table: &Table) -> Result<Vec<ContainerLink>> {
+    if NetworkMode::of(&record.config, &record.host_config) != NetworkMode::Bridge {
+        return Ok(Vec::new());
+    }
+    let mut links: Vec<ContainerLink> = Vec::new();
+    for text in record.host_config.links.iter().flatten() {
+        let (name, alias) = super::endpoints::parse_link(text)?;
+        let found = table.find(&name).map_err(|error| match error.kind() {
+            // "Not found" would make clients look for the image.
+            Kind::NotFound => Error::invalid(format!("could not get container for {name}")).because(error),
+            _ => error,
+        });
+        let mut other = found?.record();
+        while let NetworkMode::Container(next) = NetworkMode::of(&other.config, &other.host_config) {
+            other = table.find(next)?.record();
+        }
+        if NetworkMode::of(&other.config, &other.host_config) == NetworkMode::Host {
+            return Err(Error::invalid(
+                "conflicting options: host type networking can't be used with links. This would result in undefined \
+                 behavior",
+            ));
+        }
+        if let Some(taken) = links
+            .iter()
+            .find(|link| link.alias == alias && link.container != other.id)
+        {
+            return Err(Error::conflict(format!(
+                "Conflict. The name \"/{}/{alias}\" is already in use by container \"{}\". You have to remove (or \
+                 rename) that container to be able to reuse that name.",
+                record.name, taken.container
+            )));
+        }
+        links.push(ContainerLink {
+            container: other.id.clone(),
+            alias,
+        });
+    }
+    Ok(links)
+}
+
+/// At start: the linked containers as they are now. One that was removed is no link any more.
+pub fn linked(record: &Record, table: &Table) -> Result<Vec<Linked>> {
+    let mut all = Vec::new();
+    for link in &record.links {
+        let Ok(other) = table.find(&link.container) else {
+            continue;
+        };
+        let other = other.snapshot();
+        if !other.state.phase.is_running() {
+            return Err(Error::system(format!(
+                "Cannot link to a non running container: /{} AS /{}/{}",
+                other.record.name, record.name, link.alias
+            )));
+        }
+        let address = other.state.attachment.as_ref().and_then(default_address);
+        let address = address.ok_or_else(|| {
+            Error::system(format!(
+                "Cannot link to /{}, as it does not belong to the default network",
+                other.record.name
+            ))
+        })?;
+        all.push(describe(&record.name, &link.alias, &other, address));
+    }
+    Ok(all)
+}
+
+fn default_address(attachment: &Attachment) -> Option<IpAddr> {
+    let endpoint = attachment
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.network_name == DEFAULT_NETWORK)?;
+    let four = endpoint.ipv4.map(|address| IpAddr::from(address.addr()));
+    four.or_else(|| endpoint.ipv6.map(|address| address.addr().into()))
+}
+
+fn describe(parent: &str, alias: &str, other: &Snapshot, address: IpAddr) -> Linked {
+    let mut names = vec![alias];
+    for name in [other.record.config.hostname.as_str(), other.record.name.as_str()] {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut ports = ports::all_exposed(&other.record.config).unwrap_or_default();
+    ports.sort_unstable();
+    Linked {
+        address,
+        names: names.join(" "),
+        environment: environment(parent, alias, address, &ports, &other.record.config.env),
+    }
+}
+
+/// The variables that Docker sets: `DB_PORT`, `DB_PORT_5432_TCP_ADDR`, `DB_NAME`, `DB_ENV_…`.
+fn environment(
+    parent: &str,
+    alias: &str,
+    address: IpAddr,
+    ports: &[(Protocol, u16)],
+    variables: &[String],
+) -> Vec<String> {
+    let prefix = alias.to_uppercase().replace('-', "_");
+    let host = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let mut lines = Vec::new();
+    if let Some((protocol, port)) = ports.first() {
+        lines.push(format!("{prefix}_PORT={}://{host}:{port}", protocol.name()));
+    }
+    for (protocol, first, last) in segments(ports).into_iter().filter(|(_, first, last)| first < last) {
+        let (lower, upper) = (protocol.name(), protocol.name().to_uppercase());
+        let key = format!("{prefix}_PORT_{first}_{upper}");
+        lines.push(format!("{key}_START={lower}://{host}:{first}"));
+        lines.push(format!("{key}_ADDR={address}"));
+        lines.push(format!("{key}_PROTO={lower}"));
+        lines.push(format!("{key}_PORT_START={first}"));
+        lines.push(format!("{key}_PORT_END={last}"));
+    }
+    for (protocol, port) in ports {
+        let (lower, upper) = (protocol.name(), protocol.name().to_uppercase());
+        let key = format!("{prefix}_PORT_{port}_{upper}");
+        lines.push(format!("{key}={lower}://{host}:{port}"));
+        lines.push(format!("{key}_ADDR={address}"));
+        lines.push(format!("{key}_PORT={port}"));
+        lines.push(format!("{key}_PROTO={lower}"));
+    }
+    lines.push(format!("{prefix}_NAME=/{parent}/{alias}"));
+    for variable in variables {
+        match variable.split_once('=') {
+            // Of every image, and nobody else's business.
+            None | Some(("HOME" | "PATH", _)) => {}
+            Some((name, value)) => lines.push(format!("{prefix}_ENV_{name}={value}")),
+        }
+    }
+    lines
+}
+
+/// Ports that follow each other.
+fn segments(ports: &[(Protocol, u16)]) -> Vec<(Protocol, u16, u16)> {
+    let mut all: Vec<(Protocol, u16, u16)> = Vec::new();
+    for (protocol, port) in ports {
+        match all.last_mut() {
+            Some((known, _, last)) if known == protocol && last.checked_add(1) == Some(*port) => *last = *port,
+            _ => all.push((*protocol, *port, *port)),
+        }
+    }
+    all
+}
+
+impl Supervised {
+    /// Containers that have a link to this one learn its new address.
+    pub fn tell_who_links_here(&self) {
+        if self.state.attachment.as_ref().and_then(default_address).is_none() {
+            return;
+        }
+        for other in self.table.handles() {
+            let snapshot = other.snapshot();
+            let links_here = |link: &ContainerLink| link.container == self.record.id;
+            if snapshot.state.phase.is_running() && snapshot.record.links.iter().any(links_here) {
+                // Not waited for: its supervisor may be waiting for ours.
+                tokio::spawn(async move {
+                    let _ = other.ask(|reply| Command::RefreshHosts { reply }).await;
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_dockers() {
+        let ports = [(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Udp, 53)];
+        let variables = ["PATH=/bin", "A=1", "B"].map(str::to_owned);
+        let address = "172.17.0.2".parse().expect("an address");
+        let lines = environment("web", "my-db", address, &ports, &variables);
+        assert_eq!(lines[0], "MY_DB_PORT=tcp://172.17.0.2:80");
+        for line in [
+            "MY_DB_PORT_80_TCP_START=tcp://172.17.0.2:80",
+            "MY_DB_PORT_80_TCP_PORT_END=81",
+            "MY_DB_PORT_81_TCP=tcp://172.17.0.2:81",
+            "MY_DB_PORT_53_UDP_ADDR=172.17.0.2",
+            "MY_DB_PORT_53_UDP_PROTO=udp",
+            "MY_DB_NAME=/web/my-db",
+            "MY_DB_ENV_A=1",
+        ] {
+            assert!(lines.iter().any(|known| known == line), "{line} in {lines:?}");
+        }
+        assert!(!lines.iter().any(|line| line.contains("PATH") || line.contains("ENV_B")));
+    }
+}
