@@ -15,11 +15,19 @@ use std::{
 use corten_network::{error as network, model::Attachment};
 
 use crate::{
-    container::{endpoints, etc, mode::NetworkMode, record::Record, supervised::Supervised, table::Table},
+    container::{
+        endpoints,
+        etc::{self, Facts, LinkTarget},
+        links,
+        mode::NetworkMode,
+        record::Record,
+        supervised::Supervised,
+        table::Table,
+    },
     context::{Context, blocking},
     error::{Error, Kind, Result},
     names,
-    task::launch::Shared,
+    task::{launch::Shared, mounts::EtcFiles},
 };
 
 const FILE: &str = "network";
@@ -29,7 +37,7 @@ const MANY_PORTS: usize = 16;
 impl Supervised {
     /// Addresses and host ports for a start. Absent for a container without interfaces of its own.
     pub async fn reserve(&self) -> Result<Option<Attachment>> {
-        let Some(request) = endpoints::attach_request(&self.record, &self.context.network_records)? else {
+        let Some(request) = endpoints::attach_request(&self.record, &self.context)? else {
             return Ok(None);
         };
         let name = self.record.name.clone();
@@ -49,25 +57,59 @@ impl Supervised {
         }
     }
 
-    /// The container's files that depend on its addresses.
+    /// The container's files that depend on its addresses. One that joins another's network has that one's.
     pub fn write_etc(&self) -> Result<()> {
-        let directory = self.context.store.layout().container(&self.record.id);
+        if matches!(self.network_mode(), NetworkMode::Container(_)) {
+            return Ok(());
+        }
+        let gateways = host_gateways(&self.context);
         let none = Attachment::default();
-        let facts = etc::Facts {
-            record: &self.record,
-            config: &self.context.config.network,
-            attachment: self.state.attachment.as_ref().unwrap_or(&none),
-            gateways: Some(&host_gateways(&self.context)),
-            links: &[],
-        };
-        etc::write(&facts, &etc::files(&directory))
+        let attachment = self.state.attachment.as_ref().unwrap_or(&none);
+        let links = self.links.as_deref().unwrap_or_default();
+        etc::write(&self.facts(attachment, &gateways, links), &self.etc_files())
     }
 
-    /// The same while it runs: what the container changed in them itself stays.
-    pub fn refresh_hosts(&self) {
-        if let Err(error) = self.write_etc() {
+    /// While it runs: it had `attachment` and `links` before. What was changed inside the container stays.
+    pub fn update_etc(&self, attachment: Option<&Attachment>, links: &[LinkTarget]) {
+        let gateways = host_gateways(&self.context);
+        let none = Attachment::default();
+        let before = self.facts(attachment.unwrap_or(&none), &gateways, links);
+        let after = self.facts(
+            self.state.attachment.as_ref().unwrap_or(&none),
+            &gateways,
+            self.links.as_deref().unwrap_or_default(),
+        );
+        if let Err(error) = etc::update(&before, &after, &self.etc_files()) {
             tracing::error!(container = %self.record.id, %error, "cannot update a container's hosts");
         }
+    }
+
+    /// A container that this one has a link to has started, perhaps with another address.
+    pub fn refresh_links(&mut self) {
+        let links = links::targets(&self.record, &self.table);
+        // A new daemon does not know what the file says; it asks before anybody can have started.
+        let before = self.links.replace(links).or_else(|| self.links.clone());
+        if self.state.phase.is_running() {
+            self.update_etc(self.state.attachment.as_ref(), before.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn facts<'a>(&'a self, attachment: &'a Attachment, gateways: &'a [IpAddr], links: &'a [LinkTarget]) -> Facts<'a> {
+        Facts {
+            record: &self.record,
+            config: &self.context.config.network,
+            attachment,
+            gateways: Some(gateways),
+            links,
+        }
+    }
+
+    fn etc_files(&self) -> EtcFiles {
+        etc::files(&self.context.store.layout().container(&self.record.id))
+    }
+
+    pub fn network_mode(&self) -> NetworkMode<'_> {
+        NetworkMode::of(&self.record.config, &self.record.host_config)
     }
 
     /// What the next daemon must know of a container that runs.
@@ -110,7 +152,7 @@ impl Supervised {
 
     /// The network of another container, where this one joins it: found anew at each start.
     pub fn shared_network(&mut self) -> Result<Option<Shared>> {
-        let NetworkMode::Container(reference) = NetworkMode::of(&self.record.config, &self.record.host_config) else {
+        let NetworkMode::Container(reference) = self.network_mode() else {
             return Ok(None);
         };
         let other = self.table.find(reference)?.snapshot();

@@ -78,7 +78,7 @@ impl Supervised {
     }
 
     fn check_may_join(&self, network: &NetworkRecord) -> Result<()> {
-        let mode = NetworkMode::of(&self.record.config, &self.record.host_config);
+        let mode = self.network_mode();
         if matches!(mode, NetworkMode::Container(_)) {
             return Err(Error::invalid(SHARED_NETWORK));
         }
@@ -155,8 +155,8 @@ impl Supervised {
             change(&context, &mut attachment, namespace.as_fd()).map_err(|error| named(error, &name))?;
             Ok(attachment)
         });
-        self.state.attachment = Some(changed.await?);
-        self.refresh_hosts();
+        let before = self.state.attachment.replace(changed.await?);
+        self.update_etc(before.as_ref(), self.links.as_deref().unwrap_or_default());
         Ok(())
     }
 

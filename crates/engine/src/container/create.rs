@@ -2,7 +2,6 @@
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use corten_api::types::container::{ContainerConfig, HostConfig};
-use corten_network::model::Attachment;
 use jiff::Timestamp;
 
 use crate::{
@@ -134,14 +133,6 @@ fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>) -> Resu
     let directory = layout.container(&record.id);
     make_directory(&directory)?;
     make_directory(&directory.join("log"))?;
-    let facts = etc::Facts {
-        record,
-        config: &context.config.network,
-        attachment: &Attachment::default(),
-        gateways: None,
-        links: &[],
-    };
-    etc::write(&facts, &etc::files(&directory))?;
     context
         .store
         .prepare_active(&record.id, &record.layers)

@@ -6,10 +6,11 @@ use corten_api::types::network::EndpointSettings;
 use corten_network::model::{AttachRequest, DnsRequest, Driver, EndpointRequest, Link};
 
 use crate::{
-    container::{mode::NetworkMode, ports, record::Record},
+    container::{etc, mode::NetworkMode, ports, record::Record},
+    context::Context,
     error::{Error, Result},
     names,
-    network::{networks::Networks, record::NetworkRecord},
+    network::record::NetworkRecord,
 };
 
 /// Is the container, running or not, on this network?
@@ -19,14 +20,14 @@ pub fn uses(record: &Record, network: &NetworkRecord) -> bool {
 }
 
 /// What a start asks of the controller. Absent for a container that never has interfaces of its own.
-pub fn attach_request(record: &Record, networks: &Networks) -> Result<Option<AttachRequest>> {
+pub fn attach_request(record: &Record, context: &Context) -> Result<Option<AttachRequest>> {
     let mode = NetworkMode::of(&record.config, &record.host_config);
     if !mode.has_endpoints() {
         return Ok(None);
     }
     let mut endpoints = Vec::new();
     for (name, wish) in in_order(record, mode) {
-        let network = networks.find(name)?;
+        let network = context.network_records.find(name)?;
         if !matches!(network.network.driver, Driver::Host | Driver::Null) {
             endpoints.push(endpoint_request(record, &network, &wish.clone().unwrap_or_default())?);
         }
@@ -36,13 +37,7 @@ pub fn attach_request(record: &Record, networks: &Networks) -> Result<Option<Att
         endpoints,
         ports: ports::published(&record.host_config)?,
         dns: DnsRequest {
-            servers: record
-                .host_config
-                .dns
-                .iter()
-                .flatten()
-                .filter_map(|server| server.parse().ok())
-                .collect(),
+            servers: etc::dns_servers(record, &context.config.network),
         },
         publish_all: ports::published_at_random(&record.config, &record.host_config)?,
     }))

@@ -353,6 +353,7 @@ mod tests {
             mounts: Vec::new(),
             layers: Vec::new(),
             annotations: Default::default(),
+            links: Vec::new(),
         }
     }
 

@@ -62,7 +62,7 @@ pub enum Command {
     /// Joins a network, by name or id.
     Connect {
         network: String,
-        wish: EndpointSettings,
+        wish: Box<EndpointSettings>,
         reply: Reply<()>,
     },
     /// Leaves a network; with `force` one that does not exist any more.
@@ -71,8 +71,8 @@ pub enum Command {
         force: bool,
         reply: Reply<()>,
     },
-    /// A container that it has a link to has another address.
-    RefreshHosts {
+    /// A container that it has a link to may have another address.
+    RefreshLinks {
         reply: Reply<()>,
     },
     /// A user wants it stopped, and later maybe started: restart policies respect that.

@@ -4,10 +4,11 @@
 //! networks a link is only a name, which the resolver answers: see [`endpoints`](super::endpoints).
 use std::net::IpAddr;
 
-use corten_network::model::{Attachment, Protocol};
+use corten_network::model::Protocol;
 
 use crate::{
     container::{
+        etc::LinkTarget,
         handle::{Command, Snapshot},
         mode::{DEFAULT_NETWORK, NetworkMode},
         ports,
@@ -21,9 +22,7 @@ use crate::{
 /// What a container gets of a linked one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linked {
-    pub address: IpAddr,
-    /// For /etc/hosts: alias, host name, name.
-    pub names: String,
+    pub target: LinkTarget,
     pub environment: Vec<String>,
 }
 
@@ -82,41 +81,50 @@ pub fn linked(record: &Record, table: &Table) -> Result<Vec<Linked>> {
                 other.record.name, record.name, link.alias
             )));
         }
-        let address = other.state.attachment.as_ref().and_then(default_address);
-        let address = address.ok_or_else(|| {
-            Error::system(format!(
+        let addresses = default_addresses(&other);
+        let Some(address) = addresses.first() else {
+            return Err(Error::system(format!(
                 "Cannot link to /{}, as it does not belong to the default network",
                 other.record.name
-            ))
-        })?;
-        all.push(describe(&record.name, &link.alias, &other, address));
+            )));
+        };
+        let mut ports = ports::all_exposed(&other.record.config).unwrap_or_default();
+        ports.sort_unstable();
+        all.push(Linked {
+            environment: environment(&record.name, &link.alias, *address, &ports, &other.record.config.env),
+            target: target(link, &other),
+        });
     }
     Ok(all)
 }
 
-fn default_address(attachment: &Attachment) -> Option<IpAddr> {
-    let endpoint = attachment
-        .endpoints
-        .iter()
-        .find(|endpoint| endpoint.network_name == DEFAULT_NETWORK)?;
-    let four = endpoint.ipv4.map(|address| IpAddr::from(address.addr()));
-    four.or_else(|| endpoint.ipv6.map(|address| address.addr().into()))
+/// The same of a container that runs already: its links that still lead somewhere.
+pub fn targets(record: &Record, table: &Table) -> Vec<LinkTarget> {
+    let found = record.links.iter().filter_map(|link| {
+        let other = table.find(&link.container).ok()?.snapshot();
+        Some(target(link, &other))
+    });
+    found.collect()
 }
 
-fn describe(parent: &str, alias: &str, other: &Snapshot, address: IpAddr) -> Linked {
-    let mut names = vec![alias];
-    for name in [other.record.config.hostname.as_str(), other.record.name.as_str()] {
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
+fn target(link: &ContainerLink, other: &Snapshot) -> LinkTarget {
+    LinkTarget {
+        alias: link.alias.clone(),
+        hostname: other.record.config.hostname.clone(),
+        name: other.record.name.clone(),
+        addresses: default_addresses(other),
     }
-    let mut ports = ports::all_exposed(&other.record.config).unwrap_or_default();
-    ports.sort_unstable();
-    Linked {
-        address,
-        names: names.join(" "),
-        environment: environment(parent, alias, address, &ports, &other.record.config.env),
-    }
+}
+
+/// Of a running container on the default bridge; IPv4 first.
+fn default_addresses(container: &Snapshot) -> Vec<IpAddr> {
+    let endpoints = container.state.attachment.iter().flat_map(|all| &all.endpoints);
+    let mut on_default = endpoints.filter(|endpoint| endpoint.network_name == DEFAULT_NETWORK);
+    on_default.next().map_or_else(Vec::new, |endpoint| {
+        let four = endpoint.ipv4.map(|address| IpAddr::from(address.addr()));
+        let six = endpoint.ipv6.map(|address| IpAddr::from(address.addr()));
+        four.into_iter().chain(six).collect()
+    })
 }
 
 /// The variables that Docker sets: `DB_PORT`, `DB_PORT_5432_TCP_ADDR`, `DB_NAME`, `DB_ENV_…`.
@@ -179,16 +187,13 @@ fn segments(ports: &[(Protocol, u16)]) -> Vec<(Protocol, u16, u16)> {
 impl Supervised {
     /// Containers that have a link to this one learn its new address.
     pub fn tell_who_links_here(&self) {
-        if self.state.attachment.as_ref().and_then(default_address).is_none() {
-            return;
-        }
         for other in self.table.handles() {
             let snapshot = other.snapshot();
             let links_here = |link: &ContainerLink| link.container == self.record.id;
             if snapshot.state.phase.is_running() && snapshot.record.links.iter().any(links_here) {
                 // Not waited for: its supervisor may be waiting for ours.
                 tokio::spawn(async move {
-                    let _ = other.ask(|reply| Command::RefreshHosts { reply }).await;
+                    let _ = other.ask(|reply| Command::RefreshLinks { reply }).await;
                 });
             }
         }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     container::{
         attachment,
+        handle::Command,
         record::Record,
         remove,
         state::{Phase, State},
@@ -72,6 +73,12 @@ pub async fn restore(context: &Arc<Context>, table: &Arc<Table>, closing: &Cance
     restore_networks(context, &found)?;
     for one in found {
         adopt(context, table, closing, one).await;
+    }
+    for handle in table.handles() {
+        let snapshot = handle.snapshot();
+        if snapshot.state.phase.is_running() && !snapshot.record.links.is_empty() {
+            let _ = handle.ask(|reply| Command::RefreshLinks { reply }).await;
+        }
     }
     sweep(context, table);
     Ok(())

@@ -58,10 +58,14 @@ impl Supervised {
     async fn bring_up(&mut self, attachers: Vec<Attacher>) -> Result<Task, Trouble> {
         let shared = self.shared_network()?;
         let linked = links::linked(&self.record, &self.table)?;
-        let environment: Vec<_> = linked.into_iter().flat_map(|linked| linked.environment).collect();
+        let (targets, environment): (_, Vec<_>) = linked
+            .into_iter()
+            .map(|linked| (linked.target, linked.environment))
+            .unzip();
+        self.links = Some(targets);
         self.state.attachment = self.reserve().await?;
         self.write_etc()?;
-        let created = launch::create(&self.context, &self.record, shared.as_ref(), &environment).await?;
+        let created = launch::create(&self.context, &self.record, shared.as_ref(), &environment.concat()).await?;
         if let Some(attachment) = &self.state.attachment {
             attachment::attach(&self.context, attachment, created.state.pid, created.directory())?;
         }

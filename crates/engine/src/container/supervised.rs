@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     container::{
+        etc::LinkTarget,
         handle::{Attacher, Snapshot},
         record::Record,
         state::State,
@@ -39,6 +40,8 @@ pub struct Supervised {
     pub task: Option<Task>,
     /// Who waits for the next start.
     pub waiting: Vec<Attacher>,
+    /// What its /etc/hosts says of containers that it has links to, where that is known.
+    pub links: Option<Vec<LinkTarget>>,
     pub removed: bool,
     pub watch: watch::Sender<Snapshot>,
 }

@@ -53,6 +53,7 @@ pub fn supervise(
         exits: 0,
         task,
         waiting: Vec::new(),
+        links: None,
         removed: false,
         watch,
     };
@@ -98,12 +99,12 @@ async fn obey(container: &mut Supervised, command: Command) {
         Command::Resize { rows, columns, reply } => drop(reply.send(container.resize(rows, columns).await)),
         Command::Attach { attacher, reply } => drop(reply.send(container.attach(attacher).await)),
         Command::Rename { name, reply } => drop(reply.send(container.rename(name))),
-        Command::Connect { network, wish, reply } => drop(reply.send(container.connect(&network, wish).await)),
+        Command::Connect { network, wish, reply } => drop(reply.send(container.connect(&network, *wish).await)),
         Command::Disconnect { network, force, reply } => {
             drop(reply.send(container.disconnect(&network, force).await));
         }
-        Command::RefreshHosts { reply } => {
-            container.refresh_hosts();
+        Command::RefreshLinks { reply } => {
+            container.refresh_links();
             drop(reply.send(Ok(())));
         }
         Command::Remove { volumes, reply } => drop(reply.send(container.remove(volumes))),
