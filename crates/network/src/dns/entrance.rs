@@ -5,14 +5,15 @@
 use std::{
     io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
 };
 
 use corten_linux::netlink::{
-    message::{Attributes, Batch, flags},
+    message::{Attributes, Batch, Received, flags},
     socket::{Protocol, Socket},
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::namespace::inside;
 
 /// Where containers look for names.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -29,30 +30,82 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Makes it, in place of one that an earlier daemon left. The loopback interface must be up.
+    /// Makes it, in place of one that an earlier daemon left, and with its ports where they are free: connection tracking
+    /// remembers where it led clients that go on. The loopback interface must be up.
     pub fn open(namespace: BorrowedFd) -> io::Result<Entrance> {
         inside(namespace, || {
-            let udp = UdpSocket::bind((ADDRESS, 0))?;
+            let mut socket = Socket::open(Protocol::Netfilter)?;
+            let left = left(&mut socket)?;
+            let ports = left.unwrap_or_default();
+            let udp = at(ports.udp, |port| UdpSocket::bind((ADDRESS, port)))?;
             udp.set_nonblocking(true)?;
-            let tcp = TcpListener::bind((ADDRESS, 0))?;
+            let tcp = at(ports.tcp, |port| TcpListener::bind((ADDRESS, port)))?;
             tcp.set_nonblocking(true)?;
-            let mut batch = table(udp.local_addr()?.port(), tcp.local_addr()?.port());
-            Socket::open(Protocol::Netfilter)?.transact(&mut batch)?;
+            let ports = Ports {
+                udp: udp.local_addr()?.port(),
+                tcp: tcp.local_addr()?.port(),
+            };
+            socket.transact(&mut table(ports, left.is_some()))?;
             Ok(Entrance { udp, tcp })
         })
     }
 }
 
-/// Does `work` in another network namespace.
-pub fn inside<T>(namespace: BorrowedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let own = std::fs::File::open("/proc/thread-self/ns/net")?;
-    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-    let result = work();
-    if move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
-        // A thread that is nobody knows where would do other people's work there.
-        std::process::abort();
+/// 0 is any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Ports {
+    udp: u16,
+    tcp: u16,
+}
+
+/// A socket with a port, or with another one when that is taken.
+fn at<T>(port: u16, bind: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
+    match bind(port) {
+        Err(_) if port != 0 => bind(0),
+        result => result,
     }
-    result
+}
+
+/// The ports of the table that is there, if one is.
+fn left(socket: &mut Socket) -> io::Result<Option<Ports>> {
+    let mut batch = Batch::new();
+    let header = [nft::FAMILY_IPV4, 0, 0, 0];
+    batch.message(nft::GETTABLE, flags::REQUEST | flags::DUMP, &header, |_| {});
+    let mut left = None;
+    socket.dump(&mut batch, |_, payload| {
+        let table = Received::new(payload.get(header.len()..).unwrap_or_default());
+        if table.text(nft::TABLE_NAME) == Some(TABLE) {
+            left = Some(
+                table
+                    .find(nft::TABLE_USERDATA)
+                    .map_or_else(Ports::default, Ports::from_comment),
+            );
+        }
+    })?;
+    Ok(left)
+}
+
+impl Ports {
+    /// As nft(8) keeps a comment: its kind (0), its length with a NUL, its text.
+    fn to_comment(self) -> Vec<u8> {
+        let text = format!("{} {}\0", self.udp, self.tcp);
+        let mut comment = vec![0, u8::try_from(text.len()).expect("two ports are short")];
+        comment.extend_from_slice(text.as_bytes());
+        comment
+    }
+
+    fn from_comment(comment: &[u8]) -> Ports {
+        let text = comment.get(2..).and_then(|text| std::str::from_utf8(text).ok());
+        let mut ports = text
+            .unwrap_or_default()
+            .trim_end_matches('\0')
+            .split(' ')
+            .map(|port| port.parse().unwrap_or_default());
+        Ports {
+            udp: ports.next().unwrap_or_default(),
+            tcp: ports.next().unwrap_or_default(),
+        }
+    }
 }
 
 /// Numbers of linux/netfilter/nf_tables.h, each named as there.
@@ -61,9 +114,12 @@ mod nft {
     pub const BATCH_END: u16 = 0x11;
     pub const SUBSYSTEM: u16 = 10;
     pub const NEWTABLE: u16 = SUBSYSTEM << 8;
+    pub const GETTABLE: u16 = SUBSYSTEM << 8 | 1;
     pub const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
     pub const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
     pub const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
+    pub const TABLE_NAME: u16 = 1;
+    pub const TABLE_USERDATA: u16 = 6;
     pub const REG_1: u32 = 1;
     pub const REG_2: u32 = 2;
     pub const META_L4PROTO: u32 = 16;
@@ -76,27 +132,31 @@ mod nft {
     pub const FAMILY_IPV4: u8 = 2;
 }
 
-/// One transaction: the table, anew.
-fn table(udp: u16, tcp: u16) -> Batch {
+/// One transaction: the table, in place of the one that is left.
+fn table(ports: Ports, left: bool) -> Batch {
     let header = [nft::FAMILY_IPV4, 0, 0, 0];
     // NFNETLINK_V0 and, in network byte order, whose batch it is.
     let bounds = [0, 0, 0, nft::SUBSYSTEM as u8];
     let create = flags::REQUEST | flags::CREATE;
     let mut batch = Batch::new();
     batch.message(nft::BATCH_BEGIN, flags::REQUEST, &bounds, |_| {});
-    // Deleting what is not there fails, so it is there first.
-    for kind in [nft::NEWTABLE, nft::DELTABLE, nft::NEWTABLE] {
-        batch.message(kind, create, &header, |table| {
-            table.text(1, TABLE);
+    if left {
+        batch.message(nft::DELTABLE, flags::REQUEST, &header, |table| {
+            table.text(nft::TABLE_NAME, TABLE);
         });
     }
+    batch.message(nft::NEWTABLE, create, &header, |table| {
+        table
+            .text(nft::TABLE_NAME, TABLE)
+            .bytes(nft::TABLE_USERDATA, &ports.to_comment());
+    });
     batch.message(nft::NEWCHAIN, create, &header, |chain| {
         chain.text(1, TABLE).text(3, CHAIN).text(7, "nat").nested(4, |hook| {
             hook.u32_be(1, nft::HOOK_OUTPUT)
                 .u32_be(2, nft::PRIORITY_DSTNAT.cast_unsigned());
         });
     });
-    for (protocol, port, ack) in [(17, udp, 0), (6, tcp, flags::ACK)] {
+    for (protocol, port, ack) in [(17, ports.udp, 0), (6, ports.tcp, flags::ACK)] {
         batch.message(nft::NEWRULE, create | flags::APPEND | ack, &header, |rule| {
             rule.text(1, TABLE).text(2, CHAIN).nested(4, |expressions| {
                 lead(expressions, protocol, port);

@@ -5,8 +5,9 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -14,21 +15,51 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
     time::timeout,
 };
 
-use crate::dns::{entrance::inside, message};
+use crate::{dns::message, namespace::inside};
 
 /// How long one server may think; Docker's.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// For how long one that was silent is asked last.
+const FORGIVEN: Duration = Duration::from_secs(30);
+
 /// Whom to ask, and from where.
 pub struct Servers<'a> {
     pub addresses: Vec<SocketAddr>,
+    pub silent: &'a Silent,
     /// The namespace that they are asked from; our own when absent.
     pub namespace: Option<BorrowedFd<'a>>,
+}
+
+/// Servers that did not answer lately. Not every question has to wait for the same dead one.
+#[derive(Debug, Default)]
+pub struct Silent(Mutex<Vec<(SocketAddr, Instant)>>);
+
+impl Silent {
+    /// Writes down how it went with one; servers that are configured no more are forgotten with time.
+    fn note(&self, server: SocketAddr, silent: bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(address, since)| *address != server && since.elapsed() < FORGIVEN);
+        if silent {
+            known.push((server, Instant::now()));
+        }
+    }
+
+    /// Those who answer first, otherwise in their order.
+    fn last(&self, mut servers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = |server: &SocketAddr| {
+            let mut known = known.iter();
+            known.any(|(address, since)| address == server && since.elapsed() < FORGIVEN)
+        };
+        servers.sort_by_key(silent);
+        servers
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +72,10 @@ pub enum Transport {
 /// The answer has the query's id.
 pub async fn ask(servers: &Servers<'_>, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let mut declined = None;
-    for &server in &servers.addresses {
-        let Ok(Ok(mut answer)) = timeout(PATIENCE, exchange(servers, server, query, transport)).await else {
+    for server in servers.silent.last(servers.addresses.clone()) {
+        let answer = timeout(PATIENCE, exchange(servers, server, query, transport)).await;
+        servers.silent.note(server, answer.is_err());
+        let Ok(Ok(mut answer)) = answer else {
             continue;
         };
         if transport == Transport::Udp && message::is_truncated(&answer) {
@@ -93,7 +126,13 @@ async fn over_udp(servers: &Servers<'_>, server: SocketAddr, sent: &[u8], id: [u
     let socket = UdpSocket::from_std(socket)?;
     socket.send(sent).await?;
     loop {
-        socket.readable().await?;
+        // Nobody there: that is an error of the socket's, and no packet.
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error()
+            && let Some(error) = socket.take_error()?
+        {
+            return Err(error);
+        }
         match receive(&socket) {
             Ok(answer) if message::answers(&answer, sent, id) => return Ok(answer),
             Ok(_) => {}
@@ -142,7 +181,7 @@ async fn over_tcp(servers: &Servers<'_>, server: SocketAddr, sent: &[u8], id: [u
 impl Servers<'_> {
     fn made_there<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match self.namespace {
-            Some(namespace) => inside(namespace.as_fd(), work),
+            Some(namespace) => inside(namespace, work),
             None => work(),
         }
     }

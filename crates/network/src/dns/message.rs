@@ -17,6 +17,8 @@ use domain::{
 pub const HEADER: usize = 12;
 /// What every client takes over UDP.
 const UDP: usize = 512;
+/// What an IPv4 packet holds.
+const UDP_MAX: usize = 65507;
 /// What we say that we take over UDP.
 const OUR_UDP: u16 = 4096;
 /// Of an OPT record without options.
@@ -65,7 +67,7 @@ impl<'a> Received<'a> {
         let extended = message.opt();
         let limit = extended
             .as_ref()
-            .map_or(UDP, |opt| usize::from(opt.udp_payload_size()).max(UDP));
+            .map_or(UDP, |opt| usize::from(opt.udp_payload_size()).clamp(UDP, UDP_MAX));
         Received::Query(Query {
             name: text(&question),
             kind: question.qtype(),

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::dns::{
-    forward::{self, Servers, Transport},
+    forward::{self, Servers, Silent, Transport},
     lookup::{self, View},
     message::{Query, Received},
     names::Names,
@@ -49,7 +49,8 @@ const STREAM_MAX: usize = u16::MAX as usize;
 pub struct Shared {
     pub names: Names,
     pub host: HostServers,
-    pub forwarded: Arc<Semaphore>,
+    forwarded: Arc<Semaphore>,
+    silent: Silent,
     turn: AtomicUsize,
 }
 
@@ -59,6 +60,7 @@ impl Shared {
             names: Names::default(),
             host,
             forwarded: Arc::new(Semaphore::new(FORWARDED_MAX)),
+            silent: Silent::default(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -70,6 +72,8 @@ pub struct Client {
     namespace: OwnedFd,
     view: RwLock<Arc<View>>,
     forwarded: Arc<Semaphore>,
+    /// Of the servers that it names itself.
+    silent: Silent,
     connections: Arc<Semaphore>,
 }
 
@@ -79,6 +83,7 @@ impl Client {
             namespace,
             view: RwLock::new(Arc::new(view)),
             forwarded: Arc::new(Semaphore::new(FORWARDED_EACH)),
+            silent: Silent::default(),
             connections: Arc::new(Semaphore::new(CONNECTIONS_EACH)),
         }
     }
@@ -206,10 +211,12 @@ async fn ask_others(shared: &Shared, client: &Client, question: &[u8], transport
     let servers = match view.servers.as_slice() {
         [] => Servers {
             addresses: shared.host.current().to_vec(),
+            silent: &shared.silent,
             namespace: None,
         },
         own => Servers {
             addresses: upstream::named(own).collect(),
+            silent: &client.silent,
             namespace: Some(client.namespace.as_fd()),
         },
     };

@@ -1,3 +1,4 @@
 //! Names, as containers ask for them: real namespaces, real sockets, a real server behind.
 mod answers;
+mod forwarding;
 mod world;
