@@ -109,6 +109,10 @@ impl Socket {
     /// Sends a batch and waits for the acknowledgement of every message that asks for one. The first refusal is the
     /// answer; whether messages after it took effect is up to the subsystem (nftables: none does; rtnetlink: all do).
     pub fn transact(&mut self, batch: &mut Batch) -> Result<(), Refusal> {
+        if batch.is_empty() {
+            // The kernel refuses to be sent nothing.
+            return Ok(());
+        }
         let first = self.next;
         let count = batch.len();
         self.next = self.next.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX)).max(1);

@@ -9,6 +9,7 @@ use std::{
 use rustix::io::Errno;
 
 use crate::netlink::{
+    message::Received,
     route::list::{Link, read_link},
     socket::{Protocol, Socket},
 };
@@ -33,6 +34,7 @@ pub enum Event {
     LinkGone(Link),
     Address,
     Route,
+    /// A switch of all interfaces at once changed.
     Settings,
 }
 
@@ -58,7 +60,7 @@ impl Watch {
             17 => each_link(payload, Event::LinkGone, &mut each),
             20 | 21 => each(Event::Address),
             24 | 25 => each(Event::Route),
-            80 | 81 => each(Event::Settings),
+            80 | 81 if is_about_all(payload) => each(Event::Settings),
             _ => {}
         });
         match read {
@@ -76,6 +78,14 @@ fn each_link(payload: &[u8], event: impl Fn(Link) -> Event, each: &mut impl FnMu
     {
         each(event(link));
     }
+}
+
+/// Is a `struct netconfmsg` about `conf/all`?
+fn is_about_all(payload: &[u8]) -> bool {
+    const NETCONFA_IFINDEX: u16 = 1;
+    const ALL: u32 = -1_i32 as u32;
+    let attributes = Received::new(payload.get(4..).unwrap_or_default());
+    attributes.u32(NETCONFA_IFINDEX) == Some(ALL)
 }
 
 impl AsFd for Watch {
