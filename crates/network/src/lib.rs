@@ -12,6 +12,7 @@ pub mod dns;
 pub mod endpoints;
 pub mod error;
 pub mod firewall;
+pub mod forward;
 pub mod held;
 pub mod ipam;
 pub mod model;
@@ -22,7 +23,7 @@ pub mod plan;
 pub mod ports;
 pub mod restore;
 pub mod sysctl;
-#[cfg(test)]
-mod testing;
 pub mod vlan;
 pub mod wire;
+#[cfg(test)]
+mod testing;
