@@ -5,48 +5,145 @@
 //! when it ended. A released or abandoned namespace takes its interfaces along when its last process ends.
 use std::{
     os::fd::BorrowedFd,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use crate::{
     controller::Controller,
+    dns::resolv_conf::{ResolvConf, needs_resolver},
     endpoints::{self, hexadecimal},
     error::{Error, Result},
     held::Held,
-    model::{AttachRequest, Attachment, Endpoint, EndpointRequest},
+    model::{AttachRequest, Attachment, Endpoint, EndpointRequest, PortRequest},
     networks::Live,
+    ports::{claim::Claim, publisher::Families},
+    wire,
+    wiring::{self, Defaults, Targets},
 };
 
 impl Controller {
     /// Gives a container its addresses and host ports. Nothing but leases and bound sockets exists after this.
     pub fn reserve(&self, request: &AttachRequest) -> Result<Attachment> {
-        let container = &request.container;
-        let mut taken = Reserving::new(container);
+        let mut reserving = Reserving::new(&request.container);
         for wish in &request.endpoints {
-            taken.join(self.find(&wish.network)?, wish)?;
+            reserving.join(self.find(&wish.network)?, wish)?;
         }
-        let endpoints = taken.endpoints();
-        let attachment = Attachment {
-            container: container.clone(),
+        let mut attachment = Attachment {
+            container: request.container.clone(),
             sandbox: hexadecimal::<32>(),
-            default_route4: self.default_route(&endpoints, |endpoint| endpoint.gateway4.is_some()),
-            default_route6: self.default_route(&endpoints, |endpoint| endpoint.gateway6.is_some()),
-            endpoints,
-            ports: Vec::new(),
+            endpoints: reserving.endpoints(),
             dns: request.dns.clone(),
+            ..Attachment::default()
         };
-        let held = Held {
-            endpoints: taken.keep(),
-        };
-        let before = self.held().insert(container.clone(), Arc::new(Mutex::new(held)));
+        choose_defaults(&mut attachment, &reserving.joined);
+        let mut held = Held::new(attachment, Vec::new());
+        held.networks.clone_from(&reserving.joined);
+        let claim = self.claim(request, &held)?;
+        held.attachment.ports = claim.as_ref().map_or_else(Vec::new, |claim| claim.ports.clone());
+        held.claim = claim;
+        reserving.keep();
+        let attachment = held.attachment.clone();
+        let before = self
+            .held()
+            .insert(request.container.clone(), Arc::new(Mutex::new(held)));
         debug_assert!(before.is_none(), "a container is released before it is reserved again");
         Ok(attachment)
+    }
+
+    /// Host ports; none where no network of the container's leads out by the host.
+    fn claim(&self, request: &AttachRequest, held: &Held) -> Result<Option<Claim>> {
+        let targets = held.targets();
+        if targets.is_empty() || (request.ports.is_empty() && request.publish_all.is_empty()) {
+            return Ok(None);
+        }
+        let at_random = request
+            .publish_all
+            .iter()
+            .map(|&(protocol, container_port)| PortRequest {
+                protocol,
+                container_port,
+                host_ip: None,
+                host_ports: None,
+            });
+        let binding = self.binding(held);
+        let wishes: Vec<PortRequest> = request
+            .ports
+            .iter()
+            .cloned()
+            .chain(at_random)
+            .map(|wish| PortRequest {
+                host_ip: wish.host_ip.or(binding),
+                ..wish
+            })
+            .collect();
+        let families = Families {
+            ipv4: targets.ipv4.is_some(),
+            ipv6: targets.ipv6.is_some() || self.config.proxy,
+        };
+        self.publisher.claim(&wishes, families).map(Some)
+    }
+
+    /// Where ports are published that name no address; everywhere when absent.
+    fn binding(&self, held: &Held) -> Option<std::net::IpAddr> {
+        let routed = [&held.attachment.default_route4, &held.attachment.default_route6];
+        let mut bridges = routed.into_iter().flatten().filter_map(|id| held.on(id)?.0.bridge());
+        let own = bridges.find_map(|options| options.host_binding);
+        own.or(self.config.default_publish_address)
+            .filter(|address| !address.is_unspecified())
     }
 
     /// Makes what was reserved: interfaces, addresses and routes in `namespace`, published ports, names.
     /// After a failure the caller releases.
     pub fn attach(&self, attachment: &Attachment, namespace: BorrowedFd) -> Result<()> {
-        let _ = (attachment, namespace);
+        let held = self.holding(&attachment.container)?;
+        let mut held = lock(&held);
+        let defaults = Defaults::of(attachment);
+        let mut wires = Vec::with_capacity(held.networks.len());
+        for (live, endpoint) in &held.networks {
+            wires.extend(wiring::wire(live, endpoint, defaults)?);
+        }
+        wire::connect(namespace, &wires)?;
+        drop(wires);
+        let targets = held.targets();
+        self.lead(&mut held, targets)?;
+        self.name(&held, namespace)
+    }
+
+    /// Leads published ports to where they should go now.
+    pub(crate) fn lead(&self, held: &mut Held, targets: Targets) -> Result<()> {
+        let Some(claim) = &held.claim else {
+            return Ok(());
+        };
+        let rules = targets.rules(&claim.ports);
+        if !held.rules.is_empty() && held.rules != rules {
+            self.firewall.unpublish(&held.rules)?;
+            held.rules.clear();
+        }
+        if !rules.is_empty() {
+            self.firewall.publish(&rules)?;
+        }
+        claim.serve(targets.ipv4, targets.ipv6);
+        held.rules = rules;
+        Ok(())
+    }
+
+    /// Makes a container known to its neighbours, and its neighbours to it.
+    pub(crate) fn name(&self, held: &Held, namespace: BorrowedFd) -> Result<()> {
+        for (live, endpoint) in &held.networks {
+            if !live.network.default_bridge {
+                self.resolver.names().add(endpoint);
+            }
+        }
+        let attachment = &held.attachment;
+        let view = wiring::view(attachment, &held.networks);
+        if self.resolver.serves(&attachment.container) {
+            self.resolver.update(&attachment.container, view);
+            return Ok(());
+        }
+        let host = || ResolvConf::load(&self.config.resolv_conf);
+        if needs_resolver(&attachment.endpoints, &attachment.dns.servers, &host()) {
+            self.resolver.serve(&attachment.container, namespace, view)?;
+        }
         Ok(())
     }
 
@@ -56,22 +153,114 @@ impl Controller {
         let Some(held) = self.held().remove(container) else {
             return;
         };
-        let held = std::mem::take(&mut *held.lock().expect("no panic while locked"));
-        for (live, endpoint) in &held.endpoints {
+        let held = std::mem::take(&mut *lock(&held));
+        self.resolver.stop(container);
+        for (live, endpoint) in &held.networks {
+            self.resolver.names().remove(live.id(), &endpoint.id);
+        }
+        // Before the sockets, so that the port is nobody's when somebody else gets it.
+        if !held.rules.is_empty()
+            && let Err(error) = self.firewall.unpublish(&held.rules)
+        {
+            tracing::error!(container, %error, "a container's ports are still led to its address");
+        }
+        drop(held.claim);
+        for (live, endpoint) in &held.networks {
             live.leave(container, endpoint);
         }
     }
 
     /// Joins a running container to one more network. On failure `attachment` is unchanged.
     pub fn connect(&self, attachment: &mut Attachment, request: &EndpointRequest, namespace: BorrowedFd) -> Result<()> {
-        let _ = (attachment, request, namespace);
-        Err(Error::unsupported("networks cannot be joined yet"))
+        let held = self.holding(&attachment.container)?;
+        let mut held = lock(&held);
+        let live = self.find(&request.network)?;
+        let endpoint = endpoints::make(&live, &attachment.container, request, &attachment.endpoints)?;
+        let before = (held.attachment.clone(), held.networks.clone());
+        held.attachment.endpoints.push(endpoint.clone());
+        held.networks.push((Arc::clone(&live), endpoint.clone()));
+        let networks = held.networks.clone();
+        choose_defaults(&mut held.attachment, &networks);
+        if let Err(error) = self.wire_up(&mut held, &before.0, &live, &endpoint, namespace) {
+            (held.attachment, held.networks) = before;
+            self.resolver.names().remove(live.id(), &endpoint.id);
+            let targets = held.targets();
+            let undone = self.lead(&mut held, targets).and_then(|()| self.name(&held, namespace));
+            if let Err(error) = undone {
+                tracing::error!(container = attachment.container, %error, "a failed join is not undone completely");
+            }
+            live.leave(&attachment.container, &endpoint);
+            return Err(error);
+        }
+        *attachment = held.attachment.clone();
+        Ok(())
+    }
+
+    /// The kernel's part of a join.
+    fn wire_up(
+        &self,
+        held: &mut Held,
+        before: &Attachment,
+        live: &Live,
+        endpoint: &Endpoint,
+        namespace: BorrowedFd,
+    ) -> Result<()> {
+        let nothing = Defaults { ipv4: None, ipv6: None };
+        let Some(wire) = wiring::wire(live, endpoint, nothing)? else {
+            return Ok(());
+        };
+        wire::connect(namespace, std::slice::from_ref(&wire))?;
+        let rest = self.route(held, before, namespace).and_then(|()| {
+            let targets = held.targets();
+            self.lead(held, targets)?;
+            self.name(held, namespace)
+        });
+        if rest.is_err() {
+            let _ = wire::disconnect(namespace, wire.interface);
+            let _ = set_routes(before, &held.networks, namespace);
+        }
+        rest
+    }
+
+    /// Moves the default routes, where they moved.
+    fn route(&self, held: &Held, before: &Attachment, namespace: BorrowedFd) -> Result<()> {
+        let after = &held.attachment;
+        if (&after.default_route4, &after.default_route6) == (&before.default_route4, &before.default_route6) {
+            return Ok(());
+        }
+        set_routes(after, &held.networks, namespace)
     }
 
     /// Takes a running container out of a network.
     pub fn disconnect(&self, attachment: &mut Attachment, network: &str, namespace: BorrowedFd) -> Result<()> {
-        let _ = (attachment, network, namespace);
-        Err(Error::unsupported("networks cannot be left yet"))
+        let held = self.holding(&attachment.container)?;
+        let mut held = lock(&held);
+        let Some((live, endpoint)) = held.on(network).cloned() else {
+            return Err(Error::forbidden(format!(
+                "container {} is not connected to network {network}",
+                attachment.container
+            )));
+        };
+        if !endpoint.interface.is_empty() {
+            wire::disconnect(namespace, &endpoint.interface)?;
+        }
+        // From here on it has left, whatever else fails.
+        let before = held.attachment.clone();
+        held.networks.retain(|(live, _)| live.id() != network);
+        held.attachment.endpoints.retain(|endpoint| endpoint.network != network);
+        let networks = held.networks.clone();
+        choose_defaults(&mut held.attachment, &networks);
+        self.resolver.names().remove(network, &endpoint.id);
+        let targets = held.targets();
+        let routed = self.route(&held, &before, namespace);
+        let led = self.lead(&mut held, targets);
+        let named = self.name(&held, namespace);
+        live.leave(&attachment.container, &endpoint);
+        *attachment = held.attachment.clone();
+        for error in [routed, led, named].into_iter().filter_map(Result::err) {
+            tracing::error!(container = attachment.container, network, %error, "after a network was left");
+        }
+        Ok(())
     }
 
     /// A container's names on its networks changed (it was renamed).
@@ -79,17 +268,54 @@ impl Controller {
         for endpoint in &mut attachment.endpoints {
             endpoint.names = names(&endpoint.network);
         }
+        let Ok(held) = self.holding(&attachment.container) else {
+            return;
+        };
+        let mut held = lock(&held);
+        held.attachment.endpoints.clone_from(&attachment.endpoints);
+        for (live, endpoint) in &mut held.networks {
+            endpoint.names = names(live.id());
+            if !live.network.default_bridge {
+                self.resolver.names().add(endpoint);
+            }
+        }
     }
 
-    /// The network (id) whose endpoint has the default route of a family.
-    fn default_route(&self, endpoints: &[Endpoint], has_gateway: impl Fn(&Endpoint) -> bool) -> Option<String> {
-        let by_interface = |endpoint: &Endpoint| {
-            self.find(&endpoint.network)
-                .is_ok_and(|live| live.routes_by_interface())
-        };
-        let eligible = |endpoint: &Endpoint| has_gateway(endpoint) || by_interface(endpoint);
-        endpoints::default_route(endpoints, eligible).map(|endpoint| endpoint.network.clone())
+    fn holding(&self, container: &str) -> Result<Arc<Mutex<Held>>> {
+        let found = self.held().get(container).cloned();
+        found.ok_or_else(|| Error::conflict(format!("container {container} has no networks")))
     }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().expect("no panic while locked")
+}
+
+/// Which endpoints have the default routes.
+fn choose_defaults(attachment: &mut Attachment, networks: &[(Arc<Live>, Endpoint)]) {
+    let leads = |gateway: fn(&Live, &Endpoint) -> Option<wire::Gateway>| {
+        let eligible = |endpoint: &Endpoint| {
+            let own = networks.iter().find(|(live, _)| live.id() == endpoint.network);
+            own.is_some_and(|(live, endpoint)| gateway(live, endpoint).is_some())
+        };
+        endpoints::default_route(&attachment.endpoints, eligible).map(|endpoint| endpoint.network.clone())
+    };
+    let (ipv4, ipv6) = (leads(wiring::gateway4), leads(wiring::gateway6));
+    (attachment.default_route4, attachment.default_route6) = (ipv4, ipv6);
+}
+
+fn set_routes(attachment: &Attachment, networks: &[(Arc<Live>, Endpoint)], namespace: BorrowedFd) -> Result<()> {
+    let route = |network: &Option<String>, gateway: fn(&Live, &Endpoint) -> Option<wire::Gateway>| {
+        let (live, endpoint) = networks
+            .iter()
+            .find(|(live, _)| Some(live.id()) == network.as_deref())?;
+        Some((endpoint.interface.as_str(), gateway(live, endpoint)?))
+    };
+    wire::set_default_routes(
+        namespace,
+        route(&attachment.default_route4, wiring::gateway4),
+        route(&attachment.default_route6, wiring::gateway6),
+    )
 }
 
 /// Endpoints under way: left again when dropped, unless they are kept.
@@ -116,8 +342,8 @@ impl<'a> Reserving<'a> {
         self.joined.iter().map(|(_, endpoint)| endpoint.clone()).collect()
     }
 
-    fn keep(mut self) -> Vec<(Arc<Live>, Endpoint)> {
-        std::mem::take(&mut self.joined)
+    fn keep(mut self) {
+        self.joined.clear();
     }
 }
 

@@ -14,12 +14,18 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
+    bridge::{self, BridgeSpec},
+    dns::resolver::{self, Resolver},
     error::{Error, Result},
+    firewall::table::Firewall,
     held::Held,
+    host,
     ipam::pools::Pools,
-    model::{Attachment, Network, NetworkRequest, Warning},
-    networks::Live,
+    model::{Attachment, Driver, Network, NetworkRequest, Warning},
+    networks::{Live, Options},
     plan,
+    ports::publisher::Publisher,
+    vlan, wiring,
 };
 
 /// What an operator decides about networks.
@@ -53,6 +59,9 @@ pub struct Restored<'a> {
 
 pub struct Controller {
     pub(crate) config: Config,
+    pub(crate) firewall: Firewall,
+    pub(crate) publisher: Publisher,
+    pub(crate) resolver: Resolver,
     pools: Pools,
     /// By id. Written by the few verbs on networks; the lock is held for a look only.
     networks: RwLock<BTreeMap<String, Arc<Live>>>,
@@ -66,7 +75,14 @@ impl Controller {
     /// Opens the netlink sockets. Called inside a tokio runtime, which serves names and proxies ports. Touches nothing
     /// of the host's: that is for [`Controller::restore`].
     pub fn open(config: Config) -> Result<Controller> {
+        let runtime = tokio::runtime::Handle::current();
+        let names = resolver::Config {
+            resolv_conf: config.resolv_conf.clone(),
+        };
         Ok(Controller {
+            firewall: Firewall::open(&config.table)?,
+            publisher: Publisher::new(runtime.clone(), config.proxy),
+            resolver: Resolver::open(runtime, names),
             pools: Pools::new(&config.address_pools, &config.identity)?,
             networks: RwLock::default(),
             making: Mutex::default(),
@@ -107,7 +123,14 @@ impl Controller {
         let _alone = self.making.lock().expect("no panic while locked");
         let live: Vec<Arc<Live>> = self.all();
         let existing: Vec<&Network> = live.iter().map(|live| &live.network).collect();
-        let network = plan::plan(id, request, default_bridge, &existing, &self.pools, &self.host()?)?;
+        let network = plan::plan(
+            id,
+            request,
+            default_bridge,
+            &existing,
+            &self.pools,
+            &host::look(&self.config.table)?,
+        )?;
         let live = Arc::new(Live::new(network.clone())?);
         keep(&network)?;
         self.make(&live)?;
@@ -162,20 +185,62 @@ impl Controller {
         self.held.lock().expect("no panic while locked")
     }
 
-    /// What of the host matters to a new network.
-    fn host(&self) -> Result<plan::Host> {
-        Ok(plan::Host::default())
+    /// Makes a network in the kernel; what is there already stays.
+    fn make(&self, live: &Live) -> Result<()> {
+        self.make_interface(live)?;
+        let Some(rules) = wiring::bridge_rules(live) else {
+            return Ok(());
+        };
+        self.firewall.add_network(&rules).inspect_err(|_| {
+            let _ = self.remove_interface(live);
+        })
     }
 
-    /// Makes a network in the kernel; what is there already stays.
-    pub(crate) fn make(&self, live: &Live) -> Result<()> {
-        let _ = live;
-        Ok(())
+    /// The interface that endpoints are plugged into.
+    pub(crate) fn make_interface(&self, live: &Live) -> Result<()> {
+        let network = &live.network;
+        let owner = &self.config.table;
+        match &live.options {
+            Options::Bridge(options) => {
+                let spec = BridgeSpec {
+                    name: &network.interface,
+                    owner,
+                    mtu: options.mtu,
+                    mac: None,
+                    addresses: &wiring::bridge_addresses(live),
+                    route_localnet: network.ipv4 && !network.internal,
+                };
+                bridge::create(&spec).map(drop)
+            }
+            Options::Vlan(options) => {
+                vlan::check_kernel(network.driver.name())?;
+                match &options.parent {
+                    Some(parent) => vlan::parent(parent, owner).map(drop),
+                    None => vlan::dead_end(&network.interface, owner),
+                }
+            }
+            Options::None => Ok(()),
+        }
     }
 
     fn unmake(&self, live: &Live) -> Result<()> {
-        let _ = live;
-        Ok(())
+        if live.bridge().is_some() {
+            self.firewall.remove_network(&live.network.interface)?;
+        }
+        self.remove_interface(live)
+    }
+
+    /// What an administrator made stays, and so does a parent that another network has.
+    fn remove_interface(&self, live: &Live) -> Result<()> {
+        let network = &live.network;
+        let is_shared = |other: &Arc<Live>| other.id() != live.id() && other.network.interface == network.interface;
+        match network.driver {
+            Driver::Bridge if network.adopted => Ok(()),
+            Driver::Bridge => bridge::remove(&network.interface),
+            Driver::Macvlan | Driver::Ipvlan if self.all().iter().any(is_shared) => Ok(()),
+            Driver::Macvlan | Driver::Ipvlan => vlan::remove(&network.interface, &self.config.table),
+            Driver::Host | Driver::Null => Ok(()),
+        }
     }
 
     /// What about the host keeps networks from working.

@@ -2,10 +2,10 @@
 use std::net::Ipv4Addr;
 
 use crate::{
+    bridge::check_name,
     error::{Error, Result},
     model::{Driver, Endpoint, EndpointRequest, Mac},
     networks::Live,
-    options::check_interface_name,
 };
 
 /// The endpoint option that names the interface.
@@ -56,7 +56,7 @@ fn interface(live: &Live, request: &EndpointRequest, taken: &[Endpoint]) -> Resu
     }
     let is_taken = |name: &str| name == "lo" || taken.iter().any(|endpoint| endpoint.interface == name);
     if let Some(wished) = request.options.get(INTERFACE_OPTION) {
-        check_interface_name(wished)?;
+        check_name(wished)?;
         return match is_taken(wished) {
             true => Err(Error::conflict(format!(
                 "interface name {wished} is in use in this container"

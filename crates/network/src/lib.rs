@@ -14,6 +14,7 @@ pub mod error;
 pub mod firewall;
 pub mod forward;
 pub mod held;
+pub mod host;
 pub mod ipam;
 pub mod model;
 pub mod namespace;
@@ -23,7 +24,8 @@ pub mod plan;
 pub mod ports;
 pub mod restore;
 pub mod sysctl;
-pub mod vlan;
-pub mod wire;
 #[cfg(test)]
 mod testing;
+pub mod vlan;
+pub mod wire;
+pub mod wiring;

@@ -8,13 +8,15 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use corten_linux::netlink::route::link::IpvlanMode;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
     error::{Error, Result},
+    firewall::model::GatewayMode,
     ipam::{addresses::Addresses, number::Family},
     model::{Driver, Endpoint, Network, Subnet},
-    options::{BridgeOptions, GatewayMode, IpvlanMode, VlanOptions},
+    options::{BridgeOptions, VlanOptions},
 };
 
 #[derive(Debug)]

@@ -7,11 +7,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::error::{Error, Result};
+use corten_linux::netlink::route::link::{IpvlanFlag, IpvlanMode, MacvlanMode};
+
+use crate::{
+    bridge::check_name,
+    error::{Error, Result},
+    firewall::model::GatewayMode,
+    vlan,
+};
 
 const OURS: &str = "com.corten.";
-/// Without the terminating zero: `IFNAMSIZ` - 1.
-const INTERFACE_NAME: usize = 15;
 
 /// What a network of driver `bridge` is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,41 +41,6 @@ pub struct BridgeOptions {
     pub trusted: Vec<String>,
 }
 
-/// How a bridge network meets the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum GatewayMode {
-    #[default]
-    Nat,
-    /// As `Nat`, and every port of the containers can be reached directly.
-    NatUnprotected,
-    /// No translation: published ports can be reached at the containers' own addresses.
-    Routed,
-    /// The bridge has no address (internal networks only).
-    Isolated,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacvlanMode {
-    Bridge,
-    Private,
-    Vepa,
-    Passthru,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IpvlanMode {
-    L2,
-    L3,
-    L3s,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IpvlanFlag {
-    Bridge,
-    Private,
-    Vepa,
-}
-
 /// What a network of driver `macvlan` or `ipvlan` is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VlanOptions {
@@ -90,14 +60,14 @@ impl BridgeOptions {
         refuse_unknown(options)?;
         let bridge = |key: &str| format!("com.docker.network.bridge.{key}");
         let name = text(options, &bridge("name"));
-        name.iter().try_for_each(|name| check_interface_name(name))?;
+        name.iter().try_for_each(|name| check_name(name))?;
         let trusted = text(options, &bridge("trusted_host_interfaces")).unwrap_or_default();
         let trusted: Vec<String> = trusted
             .split(':')
             .filter(|name| !name.is_empty())
             .map(str::to_owned)
             .collect();
-        trusted.iter().try_for_each(|name| check_interface_name(name))?;
+        trusted.iter().try_for_each(|name| check_name(name))?;
         Ok(BridgeOptions {
             name,
             icc: switch(options, &bridge("enable_icc"), true)?,
@@ -118,42 +88,15 @@ impl BridgeOptions {
 impl VlanOptions {
     pub fn parse(options: &Options) -> Result<VlanOptions> {
         refuse_unknown(options)?;
+        let word = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
         let parent = text(options, "parent");
-        parent.iter().try_for_each(|name| check_interface_name(name))?;
+        parent.iter().try_for_each(|name| check_name(name))?;
         Ok(VlanOptions {
             parent,
             mtu: mtu(options)?,
-            macvlan: choice(
-                options,
-                "macvlan_mode",
-                &[
-                    ("", MacvlanMode::Bridge),
-                    ("bridge", MacvlanMode::Bridge),
-                    ("private", MacvlanMode::Private),
-                    ("vepa", MacvlanMode::Vepa),
-                    ("passthru", MacvlanMode::Passthru),
-                ],
-            )?,
-            ipvlan: choice(
-                options,
-                "ipvlan_mode",
-                &[
-                    ("", IpvlanMode::L2),
-                    ("l2", IpvlanMode::L2),
-                    ("l3", IpvlanMode::L3),
-                    ("l3s", IpvlanMode::L3s),
-                ],
-            )?,
-            flag: choice(
-                options,
-                "ipvlan_flag",
-                &[
-                    ("", IpvlanFlag::Bridge),
-                    ("bridge", IpvlanFlag::Bridge),
-                    ("private", IpvlanFlag::Private),
-                    ("vepa", IpvlanFlag::Vepa),
-                ],
-            )?,
+            macvlan: vlan::macvlan_mode(word("macvlan_mode"))?,
+            ipvlan: vlan::ipvlan_mode(word("ipvlan_mode"))?,
+            flag: vlan::ipvlan_flag(word("ipvlan_flag"))?,
             interface_prefix: prefix(options)?,
         })
     }
@@ -172,17 +115,6 @@ fn refuse_unknown(options: &Options) -> Result<()> {
         Some(key) => Err(Error::invalid(format!("unknown network option {key}"))),
         None => Ok(()),
     }
-}
-
-/// A name that the kernel takes for an interface.
-pub fn check_interface_name(name: &str) -> Result<()> {
-    let bad = |byte: u8| byte.is_ascii_whitespace() || byte == b'/' || byte == b':' || byte == 0;
-    if name.is_empty() || name.len() > INTERFACE_NAME || name == "." || name == ".." || name.bytes().any(bad) {
-        return Err(Error::invalid(format!(
-            "invalid interface name {name:?}: at most {INTERFACE_NAME} bytes without spaces, slashes and colons"
-        )));
-    }
-    Ok(())
 }
 
 fn text(options: &Options, key: &str) -> Option<String> {
@@ -207,31 +139,16 @@ fn parsed<T: std::str::FromStr>(options: &Options, key: &str, what: &str) -> Res
         .transpose()
 }
 
-fn choice<T: Copy>(options: &Options, key: &str, choices: &[(&str, T)]) -> Result<T> {
-    let value = options.get(key).map(String::as_str).unwrap_or_default();
-    let found = choices.iter().find(|(word, _)| *word == value);
-    found.map(|(_, choice)| *choice).ok_or_else(|| {
-        let words: Vec<&str> = choices
-            .iter()
-            .map(|(word, _)| *word)
-            .filter(|word| !word.is_empty())
-            .collect();
-        Error::invalid(format!("unknown {key} {value:?}: it is one of {}", words.join(", ")))
-    })
-}
-
 fn mode(options: &Options, key: &str) -> Result<GatewayMode> {
-    choice(
-        options,
-        key,
-        &[
-            ("", GatewayMode::Nat),
-            ("nat", GatewayMode::Nat),
-            ("nat-unprotected", GatewayMode::NatUnprotected),
-            ("routed", GatewayMode::Routed),
-            ("isolated", GatewayMode::Isolated),
-        ],
-    )
+    match options.get(key).map(String::as_str).unwrap_or_default() {
+        "" | "nat" => Ok(GatewayMode::Nat),
+        "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
+        "routed" => Ok(GatewayMode::Routed),
+        "isolated" => Ok(GatewayMode::Isolated),
+        other => Err(Error::invalid(format!(
+            "unknown {key} {other:?}: it is one of nat, nat-unprotected, routed, isolated"
+        ))),
+    }
 }
 
 fn mtu(options: &Options) -> Result<Option<u32>> {
@@ -250,7 +167,7 @@ fn mtu(options: &Options) -> Result<Option<u32>> {
 fn prefix(options: &Options) -> Result<String> {
     let prefix = text(options, "com.docker.network.container_iface_prefix").unwrap_or_else(|| "eth".to_owned());
     // There must be room for a number.
-    check_interface_name(&format!("{prefix}000"))?;
+    check_name(&format!("{prefix}000"))?;
     Ok(prefix)
 }
 

@@ -1,25 +1,30 @@
 //! What a wish for a network comes to: checked against itself, the other networks and the host, before anything is made.
+use corten_linux::netlink::route::link::IpvlanMode;
 use ipnet::IpNet;
 
 use crate::{
     error::{Error, Result},
+    firewall::model::GatewayMode,
     ipam::{
+        number::Family,
         pools::Pools,
         subnets::{self, Gateways, Surroundings},
     },
-    model::{Driver, Network, NetworkRequest},
+    model::{Driver, Network, NetworkRequest, SubnetRequest},
     networks::Options,
-    options::{BridgeOptions, GatewayMode, IpvlanMode, family_switch},
+    options::{BridgeOptions, family_switch},
 };
 
 /// What of the host matters to a new network.
 #[derive(Debug, Default)]
 pub struct Host {
-    /// Subnets of its addresses and directly connected routes, with the interface that has them.
+    /// Its addresses with their prefixes, and the interface that has them.
+    pub addresses: Vec<(String, IpNet)>,
+    /// What else it reaches directly.
     pub connected: Vec<(String, IpNet)>,
     /// What it reaches by routers.
     pub routed: Vec<IpNet>,
-    /// Its interfaces.
+    /// Its interfaces, but for those that we made.
     pub interfaces: Vec<String>,
 }
 
@@ -40,15 +45,22 @@ pub fn plan(
     check_combination(request, &options, (ipv4, ipv6))?;
     let interface = match &options {
         Options::Bridge(options) => bridge_name(id, options, default_bridge, existing)?,
-        Options::Vlan(options) => options.parent.clone().unwrap_or_default(),
+        // Without a parent its containers have but each other.
+        Options::Vlan(options) => options.parent.clone().unwrap_or_else(|| format!("dm-{}", short(id))),
         Options::None => String::new(),
+    };
+    let adopted = driver == Driver::Bridge && host.interfaces.contains(&interface);
+    let internal = request.internal || matches!(&options, Options::Vlan(options) if options.parent.is_none());
+    let wishes = match adopted {
+        true => with_own_addresses(&request.subnets, &interface, host),
+        false => request.subnets.clone(),
     };
     let around = surroundings(&interface, existing, host);
     let subnets = match driver {
         Driver::Host | Driver::Null => Vec::new(),
         _ => {
-            let gateways = gateways(request, &options, driver);
-            subnets::resolve(&request.subnets, (ipv4, ipv6), gateways, pools, &around)?
+            let gateways = gateways(internal, &options, driver);
+            subnets::resolve(&wishes, (ipv4, ipv6), gateways, pools, &around)?
         }
     };
     if driver == Driver::Bridge && subnets.len() > usize::from(ipv4) + usize::from(ipv6) {
@@ -60,10 +72,10 @@ pub fn plan(
         driver,
         ipv4,
         ipv6,
-        internal: request.internal,
+        internal,
         subnets,
         options: request.options.clone(),
-        adopted: driver == Driver::Bridge && host.interfaces.contains(&interface),
+        adopted,
         interface,
         default_bridge: default_bridge.is_some(),
     })
@@ -118,7 +130,7 @@ fn bridge_name(
     default_bridge: Option<&str>,
     existing: &[&Network],
 ) -> Result<String> {
-    let derived = || format!("br-{}", id.get(..12).unwrap_or(id));
+    let derived = || format!("br-{}", short(id));
     let name = options
         .name
         .clone()
@@ -134,15 +146,37 @@ fn bridge_name(
     }
 }
 
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// A bridge that an administrator made says itself which subnet it has, in families for which the user does not.
+fn with_own_addresses(requests: &[SubnetRequest], interface: &str, host: &Host) -> Vec<SubnetRequest> {
+    let mut wishes = requests.to_vec();
+    for (_, address) in host.addresses.iter().filter(|(name, _)| name == interface) {
+        let family = Family::of(address);
+        let named = |wish: &SubnetRequest| wish.subnet.is_some_and(|subnet| Family::of(&subnet) == family);
+        let link_local = matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
+        if !link_local && !wishes.iter().any(named) {
+            wishes.push(SubnetRequest {
+                subnet: Some(address.trunc()),
+                gateway: Some(address.addr()),
+                ..SubnetRequest::default()
+            });
+        }
+    }
+    wishes
+}
+
 /// A router is somebody's on the network's own link; where a network is closed to the world, only a bridge has one.
-fn gateways(request: &NetworkRequest, options: &Options, driver: Driver) -> Gateways {
+fn gateways(internal: bool, options: &Options, driver: Driver) -> Gateways {
     match options {
         Options::Bridge(options) => Gateways {
             v4: !options.inhibit_ipv4 && options.mode4 != GatewayMode::Isolated,
             v6: options.mode6 != GatewayMode::Isolated,
         },
         Options::Vlan(options) => {
-            let wanted = !request.internal && (driver == Driver::Macvlan || options.ipvlan == IpvlanMode::L2);
+            let wanted = !internal && (driver == Driver::Macvlan || options.ipvlan == IpvlanMode::L2);
             Gateways { v4: wanted, v6: wanted }
         }
         Options::None => Gateways { v4: false, v6: false },
@@ -152,7 +186,11 @@ fn gateways(request: &NetworkRequest, options: &Options, driver: Driver) -> Gate
 /// Routes over bridges of ours are the networks' own.
 fn surroundings(interface: &str, existing: &[&Network], host: &Host) -> Surroundings {
     let ours = |name: &String| name == interface || existing.iter().any(|network| network.interface == *name);
-    let connected = host.connected.iter().filter(|(name, _)| !ours(name));
+    let connected = host
+        .addresses
+        .iter()
+        .chain(&host.connected)
+        .filter(|(name, _)| !ours(name));
     Surroundings {
         networks: existing
             .iter()
@@ -163,7 +201,7 @@ fn surroundings(interface: &str, existing: &[&Network], host: &Host) -> Surround
                     .map(|subnet| (network.name.clone(), subnet.subnet))
             })
             .collect(),
-        connected: connected.map(|(_, net)| *net).collect(),
+        connected: connected.map(|(_, net)| net.trunc()).collect(),
         routed: host.routed.clone(),
     }
 }
@@ -171,7 +209,7 @@ fn surroundings(interface: &str, existing: &[&Network], host: &Host) -> Surround
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{error::Kind, model::SubnetRequest};
+    use crate::error::Kind;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -201,11 +239,14 @@ mod tests {
         assert_eq!(plain.subnets.len(), 1);
         let host = Host {
             interfaces: vec!["mine".to_owned()],
+            addresses: vec![("mine".to_owned(), "10.7.0.9/24".parse().expect("valid"))],
             ..Host::default()
         };
         let named = request(&[("com.docker.network.bridge.name", "mine")]);
         let named = planned(&named, &[&plain], &host).expect("valid");
         assert_eq!((named.interface.as_str(), named.adopted), ("mine", true));
+        assert_eq!(named.subnets[0].subnet.to_string(), "10.7.0.0/24");
+        assert_eq!(named.subnets[0].gateway, "10.7.0.9".parse().ok());
         let mut other = named.clone();
         other.id = "f".repeat(64);
         let error = planned(
@@ -284,6 +325,7 @@ mod tests {
         assert!(gateway(&request(&[("com.docker.network.bridge.inhibit_ipv4", "true")])).is_none());
         let mut routed = request(&[("ipvlan_mode", "l3")]);
         routed.driver = "ipvlan".to_owned();
+        routed.options.insert("parent".to_owned(), "eth0".to_owned());
         assert!(gateway(&routed).is_none());
     }
 }

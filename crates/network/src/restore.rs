@@ -1,52 +1,121 @@
 //! What a new daemon does about networks: it makes what should exist, takes over what does, and clears the rest away.
-use std::sync::{Arc, Mutex};
+//!
+//! Leases come first, so that nobody gets an address or a port of a container that runs; then the bridges with their
+//! ports, the firewall in one step, and what the process itself holds (sockets of published ports, names).
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use crate::{
+    bridge,
     controller::{Controller, Restored},
     error::{Error, Result},
     held::Held,
     model::Network,
     networks::Live,
+    wiring,
 };
+
+type Failures = Vec<(String, Error)>;
 
 impl Controller {
     /// After a start of the daemon, once, before anything else: makes every network that should exist (bridges, the
     /// whole firewall table in one transaction), takes over the attachments of containers that run (leases, ports,
     /// names), and removes interfaces of ours that belong to nobody. What cannot be restored is reported, by network or
     /// container, and does not keep the rest from working.
-    pub fn restore(&self, networks: &[Network], running: &[Restored]) -> Vec<(String, Error)> {
+    pub fn restore(&self, networks: &[Network], running: &[Restored]) -> Failures {
         let mut failures = Vec::new();
         for network in networks {
-            // A network that cannot be made is there all the same: it can be inspected, removed, and made again.
-            match self.restore_network(network) {
-                Ok(()) => {}
-                Err(error) => failures.push((network.name.clone(), error)),
+            if let Err(error) = self.restore_network(network) {
+                failures.push((network.name.clone(), error));
             }
         }
-        for restored in running {
-            if let Err(error) = self.take_over(restored) {
+        let taken_over: Vec<(Held, &Restored)> = running
+            .iter()
+            .map(|restored| (self.take_over(restored, &mut failures), restored))
+            .collect();
+        if let Err(error) = self.tidy(&taken_over) {
+            failures.push(("interfaces".to_owned(), error));
+        }
+        let rules: Vec<_> = self
+            .all()
+            .iter()
+            .filter_map(|live| wiring::bridge_rules(live))
+            .collect();
+        let ports: Vec<_> = taken_over.iter().flat_map(|(held, _)| &held.rules).copied().collect();
+        if let Err(error) = self.firewall.rebuild(&rules, &ports) {
+            failures.push(("firewall".to_owned(), error));
+        }
+        for (held, restored) in taken_over {
+            if let Err(error) = self.resume(held, restored) {
                 failures.push((restored.attachment.container.clone(), error));
             }
         }
         failures
     }
 
+    /// A network that cannot be made is there all the same: it can be inspected, removed, and made again.
     fn restore_network(&self, network: &Network) -> Result<()> {
         let live = Arc::new(Live::new(network.clone())?);
         self.insert(Arc::clone(&live));
-        self.make(&live)
+        self.make_interface(&live)
     }
 
-    fn take_over(&self, restored: &Restored) -> Result<()> {
+    /// Addresses, and what the firewall is to be told.
+    fn take_over(&self, restored: &Restored, failures: &mut Failures) -> Held {
         let attachment = restored.attachment;
-        let mut held = Held::default();
+        let mut networks = Vec::new();
         for endpoint in &attachment.endpoints {
-            let live = self.find(&endpoint.network)?;
-            live.rejoin(&attachment.container, endpoint)?;
-            held.endpoints.push((live, endpoint.clone()));
+            let joined = self.find(&endpoint.network).and_then(|live| {
+                live.rejoin(&attachment.container, endpoint)?;
+                Ok(live)
+            });
+            match joined {
+                Ok(live) => networks.push((live, endpoint.clone())),
+                Err(error) => failures.push((attachment.container.clone(), error)),
+            }
         }
-        self.held()
-            .insert(attachment.container.clone(), Arc::new(Mutex::new(held)));
+        let mut held = Held::new(attachment.clone(), networks);
+        held.rules = held.targets().rules(&attachment.ports);
+        held
+    }
+
+    /// Interfaces of nobody go; those of running containers are on their bridges, even where a bridge was made anew.
+    fn tidy(&self, taken_over: &[(Held, &Restored)]) -> Result<()> {
+        let failed = |error| Error::system("cannot put the host's interfaces in order").because(error);
+        let live = self.all();
+        let endpoints = || taken_over.iter().flat_map(|(held, _)| &held.networks);
+        let bridges: HashSet<&str> = live.iter().map(|live| live.network.interface.as_str()).collect();
+        let wires: HashSet<&str> = endpoints()
+            .map(|(_, endpoint)| endpoint.host_interface.as_str())
+            .collect();
+        let litter = bridge::litter(&self.config.table, &bridges, &wires).map_err(failed)?;
+        bridge::sweep(&litter).map_err(failed)?;
+        for live in live.iter().filter(|live| live.bridge().is_some()) {
+            let own = endpoints().filter(|(on, _)| on.id() == live.id());
+            let own: Vec<&str> = own.map(|(_, endpoint)| endpoint.host_interface.as_str()).collect();
+            if !own.is_empty() {
+                bridge::adopt(&live.network.interface, &own).map_err(failed)?;
+            }
+        }
         Ok(())
+    }
+
+    /// What the process holds for a container: sockets, names.
+    fn resume(&self, mut held: Held, restored: &Restored) -> Result<()> {
+        let container = &restored.attachment.container;
+        if !restored.attachment.ports.is_empty() {
+            let claim = self.publisher.reclaim(&restored.attachment.ports);
+            for missing in &claim.missing {
+                tracing::warn!(container, "a published port is not held by a socket: {missing}");
+            }
+            let targets = held.targets();
+            claim.serve(targets.ipv4, targets.ipv6);
+            held.claim = Some(claim);
+        }
+        let named = self.name(&held, restored.namespace);
+        self.held().insert(container.clone(), Arc::new(Mutex::new(held)));
+        named
     }
 }
