@@ -1,10 +1,12 @@
 //! Packets with file descriptors beside them, over Unix sockets.
 use std::{
+    ffi::c_long,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
+use linux_raw_sys::general as raw;
 use rustix::{
     cmsg_space,
     net::{
@@ -12,6 +14,8 @@ use rustix::{
         SendFlags, recvmsg, sendmsg,
     },
 };
+
+use crate::syscall::{check, syscall};
 
 /// The most descriptors that one packet carries.
 pub const FDS_MAX: usize = 8;
@@ -64,4 +68,19 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<
         return Err(io::Error::new(io::ErrorKind::InvalidData, "packet too large"));
     }
     Ok((message.bytes, fds))
+}
+
+/// Closes the file behind a descriptor at once, though somebody may still hold the descriptor: it refers to the file of
+/// `instead` from now on (`dup3(2)`). For a socket whose port must be free when its owner says so.
+pub fn replace(descriptor: BorrowedFd, instead: BorrowedFd) -> io::Result<()> {
+    // SAFETY: both numbers are open for as long as they are borrowed, and stay open: only the file behind one changes.
+    let result = unsafe {
+        syscall(
+            c_long::from(raw::__NR_dup3),
+            instead.as_raw_fd(),
+            descriptor.as_raw_fd(),
+            raw::O_CLOEXEC,
+        )
+    };
+    check(result).map(drop)
 }

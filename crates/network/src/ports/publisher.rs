@@ -8,17 +8,18 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use rustix::io::Errno;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     error::{Error, Result},
     model::{PortRequest, Protocol, PublishedPort},
     ports::{
-        claim::{Claim, Held},
+        claim::{Claim, Shared},
+        proxy::CONNECTIONS,
         socket::{self, Hold},
     },
 };
@@ -31,10 +32,7 @@ pub struct Families {
 }
 
 pub struct Publisher {
-    pub(super) runtime: Handle,
-    /// Does what reaches our sockets go on to the container (`userland-proxy`)?
-    pub(super) proxy: bool,
-    ledger: Arc<Mutex<Ledger>>,
+    shared: Shared,
 }
 
 /// Who among us has what.
@@ -76,18 +74,22 @@ enum Denied {
 }
 
 impl Publisher {
-    /// Sockets are made in the network namespace of the thread that claims; what they receive is forwarded in `runtime`.
+    /// Sockets are made in the network namespace of the thread that claims; what they receive is forwarded in `runtime`,
+    /// whose threads must be in the same namespace, or refused without `proxy` (`userland-proxy`).
     pub fn new(runtime: Handle, proxy: bool) -> Publisher {
         Publisher {
-            runtime,
-            proxy,
-            ledger: Arc::default(),
+            shared: Shared {
+                runtime,
+                proxy,
+                ledger: Arc::default(),
+                permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            },
         }
     }
 
     /// Takes every port that is asked for, or none.
     pub fn claim(&self, requests: &[PortRequest], families: Families) -> Result<Claim> {
-        let mut claim = Claim::new(self.runtime.clone(), self.proxy, self.ledger.clone());
+        let mut claim = Claim::new(self.shared.clone());
         let ipv6 = families.ipv6 && socket::has_ipv6();
         for request in requests {
             let hold = match request.host_ip {
@@ -149,7 +151,9 @@ impl Publisher {
         }
         let socket = socket::hold(request.protocol, hold, port).map_err(Denied::Host)?;
         self.record(ledger, claim, request, &addresses, port);
-        claim.held.extend(socket.map(|fd| Held::new(fd, request, hold)));
+        if let Some(socket) = socket {
+            claim.hold(socket, request.protocol, request.container_port);
+        }
         Ok(())
     }
 
@@ -170,12 +174,13 @@ impl Publisher {
     /// Takes the ports of a container that already runs, after a restart. What somebody else has taken meanwhile is not
     /// held, which [`Claim::missing`] tells; the kernel's translation goes on without a socket.
     pub fn reclaim(&self, ports: &[PublishedPort]) -> Claim {
-        let mut claim = Claim::new(self.runtime.clone(), self.proxy, self.ledger.clone());
+        let mut claim = Claim::new(self.shared.clone());
         let mut ledger = self.ledger();
         for (request, hold, port) in group(ports) {
             let addresses = addresses(hold);
             match socket::hold(request.protocol, hold, port) {
-                Ok(socket) => claim.held.extend(socket.map(|fd| Held::new(fd, &request, hold))),
+                Ok(Some(socket)) => claim.hold(socket, request.protocol, request.container_port),
+                Ok(None) => {}
                 Err(errno) => claim
                     .missing
                     .push(refusal(&request, hold, port, &Denied::Host(errno)).to_string()),
@@ -187,7 +192,7 @@ impl Publisher {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
