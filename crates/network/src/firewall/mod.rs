@@ -7,3 +7,5 @@ mod phrases;
 mod ports;
 mod rules;
 pub mod table;
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub struct BridgeRules {
     pub masquerade6: bool,
     /// Containers of the network may talk to each other.
     pub icc: bool,
+    /// What reaches the sockets of published ports is forwarded by a proxy. See [`BridgeRules::leaves_ports_to_sockets`].
+    pub proxy: bool,
     pub mode4: GatewayMode,
     pub mode6: GatewayMode,
     /// The host's address that leaving traffic has (`com.docker.network.host_ipv4`), instead of that of the interface.
@@ -48,11 +50,18 @@ impl BridgeRules {
             masquerade4: true,
             masquerade6: true,
             icc: true,
+            proxy: true,
             mode4: GatewayMode::Nat,
             mode6: GatewayMode::Nat,
             source4: None,
             source6: None,
         }
+    }
+
+    /// Between isolated ports of a bridge the kernel cannot translate while `bridge-nf-call-iptables` is 1: the frame would
+    /// stay on the bridge. The proxy makes two connections of one, and neither is between two ports.
+    pub(super) fn leaves_ports_to_sockets(&self) -> bool {
+        !self.icc && self.proxy && !self.internal
     }
 
     pub(super) fn mode(&self, address: IpAddr) -> GatewayMode {
@@ -78,9 +87,10 @@ pub struct PortRule {
     pub target: SocketAddr,
 }
 
-/// Interfaces of the host that forward only because we made them: they may only do it for our networks.
+/// What of the host forwards only because we made it: it may do so for our networks alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opened {
+    /// Interfaces by name.
     pub ipv4: Vec<String>,
     pub ipv6: Vec<String>,
 }

@@ -4,7 +4,7 @@
 //! that is forwarded, and touch none of them again. As text, with one network `br0`:
 //!
 //! ```text
-//! forward:     jump user; iifname vmap @from; oifname vmap @to; then the guard of uplinks that we opened
+//! forward:     jump user; iifname vmap @from; oifname vmap @to; iifname @bridges accept; jump strangers
 //! to-br0:      established: accept; same bridge: accept; translated by us: accept; drop
 //! prerouting, output:  to an address of this host: jump ports → destination translated by map
 //! postrouting: iifname vmap @leave; oifname vmap @arrive
@@ -24,7 +24,7 @@ use corten_linux::netlink::nft::{
 use ipnet::IpNet;
 
 use crate::firewall::{
-    model::{BridgeRules, GatewayMode},
+    model::{BridgeRules, GatewayMode, Opened},
     phrases::{
         Phrase, accept, back, destination_in, discard, established, family, from, from_any, from_map, jump, leave_as,
         loopback, masquerade, not_established, not_from, not_published, not_to, protocol, published, rule, to, to_map,
@@ -50,7 +50,14 @@ const DISPATCH: [&str; 4] = ["from", "to", "leave", "arrive"];
 
 use Field::{Interface, Ipv4, Ipv6, Protocol, Service};
 
-const SETS: [Set<'static>; 12] = [
+/// Our bridges.
+const BRIDGES: &str = "bridges";
+/// Bridges whose containers reach published ports by the proxy.
+const PROXIED: &str = "proxied";
+/// The chain for what is neither to nor from a network of ours.
+const STRANGERS: &str = "strangers";
+
+const SETS: [Set<'static>; 14] = [
     map(ANY4, &[Protocol, Service], &[Ipv4, Service]),
     map(ANY6, &[Protocol, Service], &[Ipv6, Service]),
     map(ONE4, &[Ipv4, Protocol, Service], &[Ipv4, Service]),
@@ -59,6 +66,8 @@ const SETS: [Set<'static>; 12] = [
     set(OPEN6, &[Ipv6, Protocol, Service]),
     set(UPLINKS4, &[Interface]),
     set(UPLINKS6, &[Interface]),
+    set(BRIDGES, &[Interface]),
+    set(PROXIED, &[Interface]),
     dispatch(DISPATCH[0]),
     dispatch(DISPATCH[1]),
     dispatch(DISPATCH[2]),
@@ -128,6 +137,7 @@ fn write_ports(change: &mut Transaction) {
     for network in unroutable {
         change.rule("ports", &rule([within(Address::Destination, network), back()]));
     }
+    change.rule("ports", &rule([from_any(PROXIED), back()]));
     for (number, one, any) in [(Family::Ipv4, ONE4, ANY4), (Family::Ipv6, ONE6, ANY6)] {
         change.rule("ports", &translate_one(number, one));
         change.rule("ports", &translate_any(number, any));
@@ -135,20 +145,35 @@ fn write_ports(change: &mut Transaction) {
 }
 
 fn write_forward(change: &mut Transaction) {
+    change.chain(STRANGERS, None);
     change.rule("forward", &jump(USER));
     change.rule("forward", &from_map("from"));
     change.rule("forward", &to_map("to"));
-    // What is left goes neither to nor from a network of ours, or from one to the world. An uplink that forwards only
-    // because we made it must not become a router; what somebody else has translated is wanted by somebody else.
-    for (number, uplinks) in [(Family::Ipv4, UPLINKS4), (Family::Ipv6, UPLINKS6)] {
-        let phrases = [
-            family(number),
-            from_any(uplinks),
-            not_published(),
-            not_established(),
-            discard(),
-        ];
-        change.rule("forward", &rule(phrases));
+    change.rule("forward", &rule([from_any(BRIDGES), accept()]));
+    change.rule("forward", &jump(STRANGERS));
+}
+
+/// What we made forward must not become a router. What somebody else has translated is wanted by somebody else, and what
+/// belongs to a connection that was let through from its other side as well.
+pub(super) fn write_strangers(change: &mut Transaction, opened: &Opened) {
+    change.flush_chain(STRANGERS);
+    for (number, uplinks, names) in [
+        (Family::Ipv4, UPLINKS4, &opened.ipv4),
+        (Family::Ipv6, UPLINKS6, &opened.ipv6),
+    ] {
+        change.flush_set(uplinks);
+        let elements: Vec<_> = names.iter().map(|name| Element::key(interface(name))).collect();
+        change.add(uplinks, &elements);
+        if !names.is_empty() {
+            let phrases = [
+                family(number),
+                from_any(uplinks),
+                not_published(),
+                not_established(),
+                discard(),
+            ];
+            change.rule(STRANGERS, &rule(phrases));
+        }
     }
 }
 
@@ -233,8 +258,17 @@ fn chain_name(dispatch: &str, bridge: &str) -> String {
     format!("{dispatch}-{bridge}")
 }
 
+/// Which sets a network's bridge is in.
+fn memberships(network: &BridgeRules) -> impl Iterator<Item = &'static str> {
+    let proxied = network.leaves_ports_to_sockets().then_some(PROXIED);
+    [BRIDGES].into_iter().chain(proxied)
+}
+
 /// Adds a network, or replaces what it had.
 pub(super) fn write_network(change: &mut Transaction, network: &BridgeRules) {
+    for set in memberships(network) {
+        change.add(set, &[Element::key(interface(&network.bridge))]);
+    }
     for (dispatch, rules) in chains(network) {
         let name = chain_name(dispatch, &network.bridge);
         change.chain(&name, None);
@@ -254,6 +288,9 @@ pub(super) fn write_network(change: &mut Transaction, network: &BridgeRules) {
 
 /// Removes what [`write_network`] added.
 pub(super) fn erase_network(change: &mut Transaction, network: &BridgeRules) {
+    for set in memberships(network) {
+        change.remove(set, &[Element::key(interface(&network.bridge))]);
+    }
     for (dispatch, _) in chains(network) {
         change.remove(dispatch, &[Element::key(interface(&network.bridge))]);
         let name = chain_name(dispatch, &network.bridge);

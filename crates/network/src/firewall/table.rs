@@ -9,9 +9,7 @@ use std::{
 
 use corten_linux::netlink::{
     nft::{
-        expression::interface,
         list,
-        set::Element,
         transaction::{Family, Transaction},
     },
     socket::{Protocol, Refusal, Socket},
@@ -23,7 +21,7 @@ use crate::{
     firewall::{
         model::{BridgeRules, Opened, PortRule},
         ports::{erase_ports, write_ports},
-        rules::{self, UPLINKS4, UPLINKS6, erase_network, write_network, write_skeleton},
+        rules::{self, UPLINKS4, UPLINKS6, erase_network, write_network, write_skeleton, write_strangers},
     },
 };
 
@@ -38,6 +36,8 @@ struct State {
     socket: Socket,
     networks: Vec<BridgeRules>,
     ports: BTreeSet<PortRule>,
+    /// As far as it was said to us; before that the table itself knows.
+    opened: Option<Opened>,
 }
 
 impl Firewall {
@@ -51,12 +51,13 @@ impl Firewall {
                 socket,
                 networks: Vec::new(),
                 ports: BTreeSet::new(),
+                opened: None,
             }),
         })
     }
 
     /// Makes the table what it should be, whatever it was, in one transaction: no packet meets a table half made. The
-    /// operator's chains stay, and so do the uplinks of [`Firewall::set_opened`].
+    /// operator's chains stay, and so does what [`Firewall::set_opened`] said.
     pub fn rebuild(&self, networks: &[BridgeRules], ports: &[PortRule]) -> Result<()> {
         let mut state = self.state();
         state.networks = networks.to_vec();
@@ -70,6 +71,10 @@ impl Firewall {
     }
 
     fn try_rebuild(&self, state: &mut State) -> Result<(), Refusal> {
+        let opened = match &state.opened {
+            Some(opened) => opened.clone(),
+            None => self.read_opened(state)?,
+        };
         let chains = list::chains(&mut state.socket)?
             .into_iter()
             .filter(|chain| {
@@ -87,6 +92,7 @@ impl Firewall {
         sets.iter().for_each(|set| change.delete_set(set));
         chains.iter().for_each(|chain| change.delete_chain(chain));
         write_skeleton(&mut change);
+        write_strangers(&mut change, &opened);
         for network in &state.networks {
             write_network(&mut change, network);
         }
@@ -154,24 +160,26 @@ impl Firewall {
         self.commit(&mut state, change, "cannot take back published ports")
     }
 
-    /// Says which interfaces of the host forward only because we made them. The kernel remembers it across our restarts.
+    /// Says what of the host forwards only because we made it. The kernel remembers it across our restarts.
     pub fn set_opened(&self, opened: &Opened) -> Result<()> {
         let mut state = self.state();
         let mut change = self.change();
-        for (set, names) in [(UPLINKS4, &opened.ipv4), (UPLINKS6, &opened.ipv6)] {
-            change.flush_set(set);
-            let names: Vec<_> = names.iter().map(|name| Element::key(interface(name))).collect();
-            change.add(set, &names);
-        }
+        write_strangers(&mut change, opened);
+        state.opened = Some(opened.clone());
         self.commit(&mut state, change, "cannot guard the host's interfaces")
     }
 
     /// What [`Firewall::set_opened`] said last, perhaps by an earlier daemon. Nothing where there is no table.
     pub fn opened(&self) -> Result<Opened> {
         let mut state = self.state();
+        self.read_opened(&mut state)
+            .map_err(|refusal| self.failed("cannot read the firewall", refusal))
+    }
+
+    fn read_opened(&self, state: &mut State) -> Result<Opened, Refusal> {
         let mut names = |set| match list::keys(&mut state.socket, Family::Inet, &self.table, set) {
             Err(refusal) if refusal.errno == Errno::NOENT => Ok(Vec::new()),
-            Err(refusal) => Err(self.failed("cannot read the firewall", refusal)),
+            Err(refusal) => Err(refusal),
             Ok(keys) => Ok(keys.iter().map(|key| interface_name(key)).collect()),
         };
         Ok(Opened {
@@ -222,50 +230,4 @@ impl Firewall {
 fn interface_name(key: &[u8]) -> String {
     let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{process::Command, thread};
-
-    use super::*;
-
-    /// Runs in a network namespace of its own; child processes are in it too.
-    fn in_a_namespace(work: impl FnOnce() + Send + 'static) {
-        const CLONE_NEWNET: u64 = 0x4000_0000;
-        let run = move || {
-            corten_linux::namespace::unshare(CLONE_NEWNET).expect("root");
-            corten_linux::namespace::bring_loopback_up().expect("own namespace");
-            work();
-        };
-        if let Err(panic) = thread::spawn(run).join() {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
-    fn nft(arguments: &[&str]) -> String {
-        let output = Command::new("nft").args(arguments).output().expect("nft");
-        assert!(
-            output.status.success(),
-            "nft {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    fn network() -> BridgeRules {
-        let subnets = ["172.18.0.0/16", "fd00:1::/64"];
-        BridgeRules::new("br-1", subnets.map(|subnet| subnet.parse().expect("a subnet")).to_vec())
-    }
-
-    #[test]
-    fn smoke() {
-        in_a_namespace(|| {
-            let firewall = Firewall::open("corten").expect("netlink");
-            firewall.rebuild(&[], &[]).expect("empty");
-            firewall.add_network(&network()).expect("network");
-            firewall.rebuild(&[network()], &[]).expect("again");
-            println!("{}", nft(&["list", "ruleset"]));
-        });
-    }
 }

@@ -1,0 +1,5 @@
+//! Traffic of real kernels: a host, another host, and containers, each a network namespace.
+mod hairpin;
+mod published;
+mod ruleset;
+mod world;
