@@ -61,7 +61,12 @@ impl<'a> Received<'a> {
         if header.opcode() != Opcode::QUERY {
             return Received::Malformed(failure(bytes, Rcode::NOTIMP));
         }
-        let Ok(question) = message.sole_question() else {
+        // There is nothing yet that the first name could point back to, but the id, and that will be another one.
+        let question = message
+            .sole_question()
+            .ok()
+            .filter(|question| !question.qname().is_compressed());
+        let Some(question) = question else {
             return Received::Malformed(failure(bytes, Rcode::FORMERR));
         };
         let extended = message.opt();

@@ -197,7 +197,8 @@ impl Answer {
 
 /// A name server over UDP and TCP. What it says goes by the first label:
 /// `none…` does not exist, `silent…` is never answered, `refuse…` is declined, `big…` is 100 addresses (over UDP none and
-/// truncated), `fat…` 100 addresses even over UDP; everything else is 192.0.2.1.
+/// truncated), `fat…` 100 addresses even over UDP, `torn` and `empty` are
+/// cut over TCP, `forged` comes after false answers; everything else is 192.0.2.1.
 pub struct Upstream {
     pub asked: Arc<AtomicUsize>,
 }
@@ -222,6 +223,9 @@ impl Upstream {
             let mut buffer = [0; 65536];
             while let Ok((length, from)) = udp.recv_from(&mut buffer) {
                 count.fetch_add(1, Ordering::SeqCst);
+                for forged in forged(&buffer[..length]) {
+                    let _ = udp.send_to(&forged, from);
+                }
                 if let Some(answer) = reply(&buffer[..length], false, everything) {
                     let _ = udp.send_to(&answer, from);
                 }
@@ -237,7 +241,13 @@ impl Upstream {
                         let Some(answer) = reply(&query, true, everything) else {
                             return;
                         };
-                        if stream.write_all(&framed(&answer)).is_err() {
+                        let mut answer = framed(&answer);
+                        match label(&query) {
+                            Some(b"torn") => answer[0] = 0xff,
+                            Some(b"empty") => answer = vec![0, 0],
+                            _ => {}
+                        }
+                        if stream.write_all(&answer).is_err() || label(&query) == Some(b"torn") {
                             return;
                         }
                     }
@@ -250,6 +260,34 @@ impl Upstream {
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
+}
+
+/// The first label of a question.
+fn label(query: &[u8]) -> Option<&[u8]> {
+    query.get(13..13 + usize::from(*query.get(12)?))
+}
+
+/// What an attacker would send before the answer: another id, another question, no answer at all, rubbish.
+fn forged(query: &[u8]) -> Vec<Vec<u8>> {
+    if label(query) != Some(b"forged") {
+        return Vec::new();
+    }
+    let answer = reply(query, false, true).expect("it has everything");
+    let changed = |at: usize| {
+        let mut answer = answer.clone();
+        answer[at] ^= 0x80;
+        let last = answer.len() - 1;
+        answer[last] = 66;
+        answer
+    };
+    vec![
+        changed(0),
+        changed(2),
+        changed(14),
+        answer[..20].to_vec(),
+        vec![0; 3],
+        Vec::new(),
+    ]
 }
 
 fn reply(query: &[u8], tcp: bool, everything: bool) -> Option<Vec<u8>> {
@@ -265,7 +303,7 @@ fn reply(query: &[u8], tcp: bool, everything: bool) -> Option<Vec<u8>> {
     let mut answer = MessageBuilder::new_vec().start_answer(&query, code).expect("fits");
     answer.header_mut().set_ra(true);
     let count = match &name {
-        name if name.starts_with("big") && !tcp => {
+        name if (name.starts_with("big") || name.starts_with("torn")) && !tcp => {
             answer.header_mut().set_tc(true);
             0
         }
