@@ -2,4 +2,5 @@
 mod answers;
 mod forwarding;
 mod hostile;
+mod programs;
 mod world;

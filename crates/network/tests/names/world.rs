@@ -196,9 +196,9 @@ impl Answer {
 }
 
 /// A name server over UDP and TCP. What it says goes by the first label:
-/// `none…` does not exist, `silent…` is never answered, `refuse…` is declined, `big…` is 100 addresses (over UDP none and
-/// truncated), `fat…` 100 addresses even over UDP, `torn` and `empty` are
-/// cut over TCP, `forged` comes after false answers; everything else is 192.0.2.1.
+/// `none…` does not exist, nor does anything in `none`; `silent…` is never answered; `refuse…` is declined; `big…` is 100
+/// addresses, over UDP none and truncated; `fat…` 100 addresses even over UDP; `torn` and `empty` are cut over TCP; `forged`
+/// comes after false answers; everything else is 192.0.2.1.
 pub struct Upstream {
     pub asked: Arc<AtomicUsize>,
 }
@@ -295,7 +295,7 @@ fn reply(query: &[u8], tcp: bool, everything: bool) -> Option<Vec<u8>> {
     let name = query.sole_question().expect("with one question").qname().to_string();
     let code = match &name {
         _ if everything => Rcode::NOERROR,
-        name if name.starts_with("none") => Rcode::NXDOMAIN,
+        name if name.starts_with("none") || name.ends_with("none") => Rcode::NXDOMAIN,
         name if name.starts_with("silent") => return None,
         name if name.starts_with("refuse") => Rcode::REFUSED,
         _ => Rcode::NOERROR,
