@@ -13,6 +13,10 @@ use crate::filters::{self, Filters};
 use crate::types::container::{CreateRequest, CreateResponse};
 use crate::types::container_answers::{ContainerInspect, ContainerSummary, ContainersPruneResponse, TopResponse};
 use crate::types::image::{DeleteItem, HistoryItem, ImageSummary, ImagesPruneResponse};
+use crate::types::network::{
+    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
+    NetworksPruneResponse,
+};
 use crate::types::system::{DiskUsage, Info, Version};
 
 /// A tar archive on its way to the daemon.
@@ -65,6 +69,10 @@ fn container(name: &str, verb: &str) -> String {
 
 fn image(name: &str, verb: &str) -> String {
     format!("/images/{}/{verb}", escape_path(name))
+}
+
+fn network(name: &str, verb: &str) -> String {
+    format!("/networks/{}/{verb}", escape(name))
 }
 
 fn with_filters(call: Call, filters: &Filters) -> Call {
@@ -283,6 +291,45 @@ impl Client {
             .iter()
             .fold(Call::get("/images/get"), |call, name| call.query("names", name));
         self.streaming(call.maybe("platform", platform)).await
+    }
+}
+
+/// Networks.
+impl Client {
+    pub async fn create_network(&self, request: &NetworkCreateRequest) -> Result<NetworkCreateResponse, Error> {
+        self.document(Call::post("/networks/create").json(request)).await
+    }
+
+    pub async fn networks(&self, filters: &Filters) -> Result<Vec<Network>, Error> {
+        self.document(with_filters(Call::get("/networks"), filters)).await
+    }
+
+    pub async fn inspect_network_raw(&self, name: &str, verbose: bool) -> Result<Bytes, Error> {
+        let call = Call::get(format!("/networks/{}", escape(name)));
+        self.bytes(call.maybe("verbose", verbose.then_some("true"))).await
+    }
+
+    pub async fn connect_network(&self, name: &str, request: &NetworkConnectRequest) -> Result<(), Error> {
+        self.bytes(Call::post(network(name, "connect")).json(request))
+            .await
+            .map(drop)
+    }
+
+    pub async fn disconnect_network(&self, name: &str, request: &NetworkDisconnectRequest) -> Result<(), Error> {
+        self.bytes(Call::post(network(name, "disconnect")).json(request))
+            .await
+            .map(drop)
+    }
+
+    pub async fn remove_network(&self, name: &str) -> Result<(), Error> {
+        self.bytes(Call::delete(format!("/networks/{}", escape(name))))
+            .await
+            .map(drop)
+    }
+
+    pub async fn prune_networks(&self, filters: &Filters) -> Result<NetworksPruneResponse, Error> {
+        self.document(with_filters(Call::post("/networks/prune"), filters))
+            .await
     }
 }
 

@@ -7,7 +7,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::arguments::{self, Arity, Command, Flag, Matches};
-use crate::command::{archive, attach, container, create, events, image, inspect, logs, ps, run, start, stats, system};
+use crate::command::{
+    archive, attach, container, create, events, image, inspect, logs, network, ps, run, start, stats, system,
+};
 use crate::failure::Failure;
 use crate::help;
 use crate::session::{self, Session};
@@ -99,6 +101,21 @@ static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "network",
+        about: "Manage networks",
+        commands: &[
+            ("connect", &network::CONNECT),
+            ("create", &network::CREATE),
+            ("disconnect", &network::DISCONNECT),
+            ("inspect", &inspect::NETWORK),
+            ("list", &network::LS),
+            ("ls", &network::LS),
+            ("prune", &network::PRUNE),
+            ("remove", &network::RM),
+            ("rm", &network::RM),
+        ],
+    },
+    Group {
         name: "system",
         about: "Manage the engine",
         commands: &[
@@ -130,7 +147,6 @@ static NOT_YET: &[&str] = &[
     "login",
     "logout",
     "manifest",
-    "network",
     "node",
     "plugin",
     "pull",

@@ -118,6 +118,14 @@ pub fn date(seconds: i64) -> String {
     }
 }
 
+/// `2026-01-02 03:04:05.123 +0000 UTC`, from RFC 3339: how Go prints a time. What is no time stays as it is.
+pub fn go_time(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
+        Err(_) => text.to_string(),
+    }
+}
+
 /// `2026-01-02T03:04:05Z`, from seconds since the epoch.
 pub fn date_rfc3339(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {

@@ -1,6 +1,7 @@
 //! What the host is and what the engine makes of it: the facts behind `/info` and `/version`.
 use std::{fs, path::Path};
 
+use corten_network::model::Warning;
 use jiff::Timestamp;
 
 use crate::{
@@ -104,7 +105,7 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         init: config.init,
         registry_mirrors: config.registry_mirrors.clone(),
         insecure_registries: config.insecure_registries.clone(),
-        warnings: warnings(&host.limits),
+        warnings: warnings(&host.limits, context.networks.warnings()),
     })
 }
 
@@ -174,8 +175,9 @@ fn storage_status(data_root: &Path) -> Vec<(String, String)> {
     .to_vec()
 }
 
-fn warnings(limits: &Limits) -> Vec<String> {
-    [
+fn warnings(limits: &Limits, networks: Vec<Warning>) -> Vec<String> {
+    let of_networks = networks.into_iter().map(|Warning(text)| format!("WARNING: {text}"));
+    let of_limits = [
         (limits.memory, "WARNING: No memory limit support"),
         (limits.swap, "WARNING: No swap limit support"),
         (limits.cpu_shares, "WARNING: No cpu shares support"),
@@ -186,6 +188,6 @@ fn warnings(limits: &Limits) -> Vec<String> {
     ]
     .into_iter()
     .filter(|(there, _)| !there)
-    .map(|(_, warning)| warning.to_owned())
-    .collect()
+    .map(|(_, warning)| warning.to_owned());
+    of_limits.chain(of_networks).collect()
 }

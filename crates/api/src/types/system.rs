@@ -138,8 +138,29 @@ pub struct Info {
     pub security_options: Vec<String>,
     #[serde(rename = "CDISpecDirs", deserialize_with = "null_default")]
     pub cdi_spec_dirs: Vec<String>,
+    /// Only where the operator chose them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_address_pools: Option<Vec<AddressPool>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall_backend: Option<FirewallBackend>,
     /// `null` when there is none.
     pub warnings: Option<Vec<String>>,
+}
+
+/// Where subnets are taken from, and the prefix length of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AddressPool {
+    pub base: String,
+    pub size: u8,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FirewallBackend {
+    pub driver: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub info: Option<Vec<[String; 2]>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

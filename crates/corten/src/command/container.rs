@@ -2,9 +2,10 @@
 use corten_api::client::{Client, Error};
 use corten_api::types::container_answers::NetworkSettings;
 
-use crate::arguments::{Arity, Command, Flag, Matches, Outcome, integer};
+use crate::arguments::{Arity, Command, Flag, Matches, Outcome, integer, unsigned16};
 use crate::command::{confirm, each, filter, run};
 use crate::failure::Failure;
+use crate::order::natural;
 use crate::session::Session;
 use crate::table;
 use crate::units;
@@ -212,8 +213,9 @@ pub static PORT: Command = Command {
 async fn port(session: Session, matches: Matches) -> Outcome {
     let name = matches.argument(0);
     let container = session.client().await?.inspect_container(name).await?;
+    let ports = published(&container.network_settings);
     let Some(wanted) = matches.arguments.get(1) else {
-        for (port, address) in published(&container.network_settings) {
+        for (port, address) in ports {
             outln!("{port} -> {address}");
         }
         return Ok(0);
@@ -223,10 +225,12 @@ async fn port(session: Session, matches: Matches) -> Outcome {
     } else {
         format!("{wanted}/tcp")
     };
-    let found: Vec<String> = published(&container.network_settings)
-        .into_iter()
+    let number = full.split('/').next().unwrap_or_default();
+    unsigned16(number).map_err(|reason| Failure::new(format!("Error: invalid port ({number}): {reason}")))?;
+    let found: Vec<&str> = ports
+        .iter()
         .filter(|(port, _)| *port == full)
-        .map(|(_, address)| address)
+        .map(|(_, address)| address.as_str())
         .collect();
     if found.is_empty() {
         return Err(Failure::new(format!(
@@ -237,9 +241,8 @@ async fn port(session: Session, matches: Matches) -> Outcome {
     Ok(0)
 }
 
-/// Ports of the container and their addresses on the host, by port number.
+/// Ports of the container and their addresses on the host, in the order of their numbers.
 fn published(settings: &NetworkSettings) -> Vec<(String, String)> {
-    let number = |port: &str| port.split('/').next().and_then(|digits| digits.parse::<u16>().ok());
     let mut found = Vec::new();
     for (port, bindings) in &settings.ports {
         for binding in bindings.iter().flatten() {
@@ -250,7 +253,7 @@ fn published(settings: &NetworkSettings) -> Vec<(String, String)> {
             found.push((port.clone(), format!("{ip}:{}", binding.host_port)));
         }
     }
-    found.sort_by_key(|(port, address)| (number(port), port.clone(), address.clone()));
+    found.sort_by(|(port, address), (other, another)| natural(port, other).then_with(|| natural(address, another)));
     found
 }
 

@@ -70,6 +70,20 @@ pub static IMAGE: Command = Command {
     run: |session, matches| Box::pin(typed(session, matches, "image")),
 };
 
+pub static NETWORK: Command = Command {
+    name: "inspect",
+    usage: "[OPTIONS] NETWORK [NETWORK...]",
+    about: "Show everything that is known about networks",
+    aliases: &["network inspect"],
+    flags: &[&[
+        FORMAT,
+        Flag::switch("verbose", "Show the tasks of a swarm too").short('v'),
+    ]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(typed(session, matches, "network")),
+};
+
 async fn any(session: Session, matches: Matches) -> Outcome {
     match matches.some("type").map(str::to_string) {
         Some(kind) if !KINDS.contains(&kind.as_str()) => {
@@ -138,6 +152,7 @@ async fn fetch(client: &Rc<Client>, name: &str, kind: Option<&str>, matches: &Ma
     let bytes = match kind {
         Some("container") => client.inspect_container_raw(name, matches.on("size")).await?,
         Some("image") => client.inspect_image_raw(name, matches.some("platform")).await?,
+        Some("network") => client.inspect_network_raw(name, matches.on("verbose")).await?,
         Some(kind) => client.bytes(Call::get(format!("/{kind}s/{}", escape(name)))).await?,
         None => search(client, name, matches.on("size")).await?,
     };

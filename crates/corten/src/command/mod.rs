@@ -10,6 +10,7 @@ pub mod filter;
 pub mod image;
 pub mod inspect;
 pub mod logs;
+pub mod network;
 pub mod ps;
 pub mod run;
 pub mod start;

@@ -1,6 +1,4 @@
 //! `ps`: which containers there are.
-use std::collections::BTreeSet;
-
 use corten_api::calls::ListQuery;
 use corten_api::types::container_answers::{ContainerSummary, PortSummary};
 
@@ -186,75 +184,69 @@ fn size(container: &ContainerSummary) -> String {
     }
 }
 
-/// `0.0.0.0:8080->80/tcp`, with neighbouring ports drawn together: `8000-8002->80-82/tcp`.
+/// `0.0.0.0:8080->80/tcp, 443/tcp`. Ports that have the same number outside, or none, are drawn together where they are
+/// neighbours: `0.0.0.0:80-81->80-81/tcp`. All others stand at the end, one by one.
 pub fn ports(ports: &[PortSummary]) -> String {
     let mut sorted: Vec<&PortSummary> = ports.iter().collect();
-    sorted.sort_by_key(|port| {
-        (
-            port.private_port,
-            port.ip.clone(),
-            port.protocol.clone(),
-            port.public_port,
-        )
-    });
-    let mut ranges: Vec<Range> = Vec::new();
+    sorted.sort_by_key(|port| (port.private_port, &port.ip, port.public_port, &port.protocol));
+    let (mut done, mut singles) = (Vec::new(), Vec::new());
+    let mut open: Vec<Range> = Vec::new();
     for port in sorted {
-        let ip = port.ip.as_deref().unwrap_or_default();
-        let range = ranges.iter_mut().find(|range| range.takes(port, ip));
-        match range {
-            Some(range) => {
-                range.last += 1;
-                range.public_last = range.public_last.map(|last| last + 1);
-            }
-            None => ranges.push(Range {
+        let ip = port.ip.as_deref().filter(|ip| !ip.is_empty());
+        if let Some(ip) = ip
+            && port.public_port != Some(port.private_port)
+        {
+            let outside = format!("{}:{}", bracketed(ip), port.public_port.unwrap_or(0));
+            singles.push(format!("{outside}->{}/{}", port.private_port, port.protocol));
+            continue;
+        }
+        let known = open
+            .iter_mut()
+            .find(|range| range.ip == ip && range.protocol == port.protocol);
+        let Some(range) = known else {
+            open.push(Range {
                 ip,
                 protocol: &port.protocol,
                 first: port.private_port,
                 last: port.private_port,
-                public_first: port.public_port,
-                public_last: port.public_port,
-            }),
+            });
+            continue;
+        };
+        if range.last.checked_add(1) != Some(port.private_port) {
+            done.push(range.show());
+            range.first = port.private_port;
         }
+        range.last = port.private_port;
     }
-    let texts: BTreeSet<String> = ranges.iter().map(Range::show).collect();
-    texts.into_iter().collect::<Vec<String>>().join(", ")
+    done.extend(open.iter().map(Range::show));
+    done.append(&mut singles);
+    done.join(", ")
+}
+
+fn bracketed(ip: &str) -> String {
+    match ip.contains(':') {
+        true => format!("[{ip}]"),
+        false => ip.to_string(),
+    }
 }
 
 struct Range<'a> {
-    ip: &'a str,
+    ip: Option<&'a str>,
     protocol: &'a str,
     first: u16,
     last: u16,
-    public_first: Option<u16>,
-    public_last: Option<u16>,
 }
 
 impl Range<'_> {
-    fn takes(&self, port: &PortSummary, ip: &str) -> bool {
-        self.ip == ip
-            && self.protocol == port.protocol
-            && self.last.checked_add(1) == Some(port.private_port)
-            && self.public_last.map(|last| last.wrapping_add(1)) == port.public_port
-    }
-
     fn show(&self) -> String {
-        let span = |first: u16, last: u16| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
+        let span = match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}-{}", self.first, self.last),
         };
-        let inner = format!("{}/{}", span(self.first, self.last), self.protocol);
-        let Some((first, last)) = self.public_first.zip(self.public_last) else {
-            return inner;
-        };
-        let ip = if self.ip.contains(':') {
-            format!("[{}]", self.ip)
-        } else {
-            self.ip.to_string()
-        };
-        format!("{ip}:{}->{inner}", span(first, last))
+        match self.ip {
+            Some(ip) => format!("{}:{span}->{span}/{}", bracketed(ip), self.protocol),
+            None => format!("{span}/{}", self.protocol),
+        }
     }
 }
 
@@ -279,7 +271,12 @@ mod tests {
             port("0.0.0.0", 80, Some(8000)),
             port("::", 80, Some(8000)),
         ];
-        assert_eq!(ports(&list), "0.0.0.0:8000-8001->80-81/tcp, [::]:8000->80/tcp");
+        assert_eq!(
+            ports(&list),
+            "0.0.0.0:8000->80/tcp, [::]:8000->80/tcp, 0.0.0.0:8001->81/tcp"
+        );
+        let same = [80, 81, 83].map(|number| port("0.0.0.0", number, Some(number)));
+        assert_eq!(ports(&same), "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:83->83/tcp");
         assert_eq!(
             ports(&[port("", 80, None), port("", 81, None), port("", 90, None)]),
             "80-81/tcp, 90/tcp"

@@ -7,7 +7,7 @@ use corten_api::types::system::{ComponentVersion, DiskUsage, Info, Version};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
 use crate::cli;
-use crate::command::{confirm, container, filter, image, ps};
+use crate::command::{confirm, container, filter, image, network, ps};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::{self, Listing};
@@ -207,6 +207,12 @@ fn info_text(info: &Info) -> String {
         lines.list("Registry Mirrors", &registries.mirrors);
     }
     lines.line(1, "Live Restore Enabled", info.live_restore_enabled);
+    if let Some(pools) = info.default_address_pools.as_ref().filter(|pools| !pools.is_empty()) {
+        lines.item(1, "Default Address Pools:");
+        for pool in pools {
+            lines.item(3, &format!("Base: {}, Size: {}", pool.base, pool.size));
+        }
+    }
     lines.0 + "\n"
 }
 
@@ -462,12 +468,16 @@ async fn prune(session: Session, matches: Matches) -> Outcome {
         true => "all images without at least one container associated to them",
         false => "all dangling images",
     };
-    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    let warning = format!(
+        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - \
+         {images}\n"
+    );
     if !matches.on("force") && !confirm::ask(&warning) {
         return Ok(0);
     }
     let client = session.client().await?;
     let containers = container::prune_now(&client, &matches).await?;
+    network::prune_now(&client, &matches).await?;
     let images = image::prune_now(&client, matches.on("all"), filter::collect(matches.list("filter"))).await?;
     outln!(
         "Total reclaimed space: {}",

@@ -9,6 +9,7 @@ pub mod known;
 pub mod limits;
 pub mod mounts;
 pub mod network;
+pub mod network_request;
 pub mod ports;
 pub mod request;
 pub mod security;

@@ -1,5 +1,5 @@
 //! The engine about itself: `_ping`, `version`, `info`, `system/df`, `auth`.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use axum::{
     body::Body,
@@ -10,11 +10,12 @@ use corten_api::types::{
     container_answers::ContainerSummary,
     image::ImageSummary,
     system::{
-        ComponentVersion, DiskUsage, IndexConfig, Info, Platform, PluginsInfo, RegistryConfig, Runtime, SwarmInfo,
-        Version, headers,
+        AddressPool, ComponentVersion, DiskUsage, FirewallBackend, IndexConfig, Info, Platform, PluginsInfo,
+        RegistryConfig, Runtime, SwarmInfo, Version, headers,
     },
 };
 use corten_engine::{container::view::ListOptions, system::SystemView};
+use corten_network::controller;
 use http::{HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
@@ -99,14 +100,15 @@ pub fn go_architecture(kernel: &str) -> &str {
 /// `GET /info`.
 pub async fn info(State(door): State<Door>, version: ApiVersion) -> Result<Response, ApiError> {
     let system = door.engine().info().await?;
-    let info = describe(system);
+    let networks = &door.engine().config().network.controller;
+    let info = describe(system, networks);
     Ok(match version < v(50) {
         true => ok(&versions::info(version, info)),
         false => ok(&info),
     })
 }
 
-fn describe(system: SystemView) -> Info {
+fn describe(system: SystemView, networks: &controller::Config) -> Info {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let limits = system.limits;
     Info {
@@ -124,7 +126,7 @@ fn describe(system: SystemView) -> Info {
             .collect(),
         plugins: PluginsInfo {
             volume: words(&["local"]),
-            network: words(&["host", "null"]),
+            network: network_drivers(),
             authorization: None,
             log: words(&["json-file", "none"]),
         },
@@ -178,9 +180,49 @@ fn describe(system: SystemView) -> Info {
         live_restore_enabled: true,
         init_binary: "docker-init".to_owned(),
         security_options: system.security_options,
+        default_address_pools: address_pools(networks),
+        firewall_backend: Some(FirewallBackend {
+            driver: "nftables".to_owned(),
+            info: None,
+        }),
         warnings: Some(system.warnings).filter(|list| !list.is_empty()),
         ..Info::default()
     }
+}
+
+/// All that a network can be made with on this host, by name.
+fn network_drivers() -> Vec<String> {
+    let mut drivers = vec!["bridge", "host", "macvlan", "null"];
+    if has_module("ipvlan") {
+        drivers.insert(2, "ipvlan");
+    }
+    drivers.into_iter().map(str::to_owned).collect()
+}
+
+/// Is it in the kernel now, built into it, or a module that the kernel would load?
+fn has_module(name: &str) -> bool {
+    if Path::new("/sys/module").join(name).exists() {
+        return true;
+    }
+    let modules = Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().as_ref());
+    let listed = |file: &str| {
+        let text = std::fs::read_to_string(modules.join(file)).unwrap_or_default();
+        let paths = text.lines().filter_map(|line| line.split([':', ' ']).next());
+        paths.filter_map(|path| path.rsplit('/').next()).any(|file| {
+            let stem = file.split('.').next().unwrap_or_default();
+            stem == name
+        })
+    };
+    listed("modules.builtin") || listed("modules.dep")
+}
+
+/// Only pools that the operator chose.
+fn address_pools(networks: &controller::Config) -> Option<Vec<AddressPool>> {
+    let pools = networks.address_pools.iter().map(|(base, size)| AddressPool {
+        base: base.to_string(),
+        size: *size,
+    });
+    Some(pools.collect()).filter(|pools: &Vec<_>| !pools.is_empty())
 }
 
 fn count(number: usize) -> i64 {

@@ -103,6 +103,7 @@ pub fn info(version: ApiVersion, info: Info) -> Value {
         document.insert("BridgeNfIp6tables".to_owned(), json!(false));
     }
     if version < v(49) {
+        document.remove("FirewallBackend");
         for name in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
             if let Some(commit) = document.get_mut(name).and_then(Value::as_object_mut) {
                 let id = commit.get("ID").cloned().unwrap_or_default();
@@ -330,6 +331,7 @@ mod tests {
             info(
                 v(minor),
                 Info {
+                    firewall_backend: Some(Default::default()),
                     registry_config: Some(RegistryConfig::default()),
                     runc_commit: Commit { id: "a".to_owned() },
                     runtimes: [("corten".to_owned(), runtime)].into(),
@@ -348,6 +350,8 @@ mod tests {
             ),
             (Some(&json!("a")), None)
         );
+        let firewall = |minor| at(minor).get("FirewallBackend").is_some();
+        assert_eq!((firewall(48), firewall(49)), (false, true));
         let artifacts = "AllowNondistributableArtifactsCIDRs";
         assert_eq!(at(46)["RegistryConfig"].get(artifacts), Some(&Value::Null));
         assert_eq!(at(47)["RegistryConfig"].get(artifacts), None);
