@@ -98,9 +98,10 @@ impl Controller {
         let held = self.holding(&attachment.container)?;
         let mut held = lock(&held);
         let defaults = Defaults::of(attachment);
+        let hairpin = held.claim.is_some() && wiring::needs_hairpin();
         let mut wires = Vec::with_capacity(held.networks.len());
         for (live, endpoint) in &held.networks {
-            wires.extend(wiring::wire(live, endpoint, defaults)?);
+            wires.extend(wiring::wire(live, endpoint, defaults, hairpin)?);
         }
         wire::connect(namespace, &wires)?;
         drop(wires);
@@ -206,7 +207,8 @@ impl Controller {
         namespace: BorrowedFd,
     ) -> Result<()> {
         let nothing = Defaults { ipv4: None, ipv6: None };
-        let Some(wire) = wiring::wire(live, endpoint, nothing)? else {
+        let hairpin = held.claim.is_some() && wiring::needs_hairpin();
+        let Some(wire) = wiring::wire(live, endpoint, nothing, hairpin)? else {
             return Ok(());
         };
         wire::connect(namespace, std::slice::from_ref(&wire))?;

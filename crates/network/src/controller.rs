@@ -18,6 +18,7 @@ use crate::{
     dns::resolver::{self, Resolver},
     error::{Error, Result},
     firewall::table::Firewall,
+    forward::Forwarding,
     held::Held,
     host,
     ipam::pools::Pools,
@@ -59,7 +60,8 @@ pub struct Restored<'a> {
 
 pub struct Controller {
     pub(crate) config: Config,
-    pub(crate) firewall: Firewall,
+    pub(crate) firewall: Arc<Firewall>,
+    pub(crate) forwarding: Forwarding,
     pub(crate) publisher: Publisher,
     pub(crate) resolver: Resolver,
     pools: Pools,
@@ -79,8 +81,14 @@ impl Controller {
         let names = resolver::Config {
             resolv_conf: config.resolv_conf.clone(),
         };
+        let firewall = Arc::new(Firewall::open(&config.table)?);
+        // Guarded first, opened then: what forwards for us never does so for others.
+        let guard = Arc::clone(&firewall);
+        let guard = Box::new(move |opened: &_| guard.set_opened(opened));
+        let forwarding = Forwarding::open(&config.table, &firewall.opened()?, guard)?;
         Ok(Controller {
-            firewall: Firewall::open(&config.table)?,
+            firewall,
+            forwarding,
             publisher: Publisher::new(runtime.clone(), config.proxy),
             resolver: Resolver::open(runtime, names),
             pools: Pools::new(&config.address_pools, &config.identity)?,
@@ -191,9 +199,19 @@ impl Controller {
         let Some(rules) = wiring::bridge_rules(live) else {
             return Ok(());
         };
-        self.firewall.add_network(&rules).inspect_err(|_| {
-            let _ = self.remove_interface(live);
+        let ruled = self.firewall.add_network(&rules);
+        ruled.and_then(|()| self.forward(live)).inspect_err(|_| {
+            let _ = self.unmake(live);
         })
+    }
+
+    /// Lets a network's packets pass through the host.
+    pub(crate) fn forward(&self, live: &Live) -> Result<()> {
+        let network = &live.network;
+        match live.bridge() {
+            Some(_) if !network.internal => self.forwarding.enable(&network.interface, network.ipv4, network.ipv6),
+            _ => Ok(()),
+        }
     }
 
     /// The interface that endpoints are plugged into.
@@ -225,6 +243,7 @@ impl Controller {
 
     fn unmake(&self, live: &Live) -> Result<()> {
         if live.bridge().is_some() {
+            self.forwarding.forget(&live.network.interface);
             self.firewall.remove_network(&live.network.interface)?;
         }
         self.remove_interface(live)

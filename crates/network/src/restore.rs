@@ -47,6 +47,11 @@ impl Controller {
         if let Err(error) = self.firewall.rebuild(&rules, &ports) {
             failures.push(("firewall".to_owned(), error));
         }
+        for live in self.all() {
+            if let Err(error) = self.forward(&live) {
+                failures.push((live.network.name.clone(), error));
+            }
+        }
         for (held, restored) in taken_over {
             if let Err(error) = self.resume(held, restored) {
                 failures.push((restored.attachment.container.clone(), error));
@@ -86,11 +91,11 @@ impl Controller {
         let failed = |error| Error::system("cannot put the host's interfaces in order").because(error);
         let live = self.all();
         let endpoints = || taken_over.iter().flat_map(|(held, _)| &held.networks);
-        let bridges: HashSet<&str> = live.iter().map(|live| live.network.interface.as_str()).collect();
+        let interfaces: HashSet<&str> = live.iter().map(|live| live.network.interface.as_str()).collect();
         let wires: HashSet<&str> = endpoints()
             .map(|(_, endpoint)| endpoint.host_interface.as_str())
             .collect();
-        let litter = bridge::litter(&self.config.table, &bridges, &wires).map_err(failed)?;
+        let litter = bridge::litter(&self.config.table, &interfaces, &wires).map_err(failed)?;
         bridge::sweep(&litter).map_err(failed)?;
         for live in live.iter().filter(|live| live.bridge().is_some()) {
             let own = endpoints().filter(|(on, _)| on.id() == live.id());

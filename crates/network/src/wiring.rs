@@ -10,6 +10,7 @@ use crate::{
     firewall::model::{BridgeRules, GatewayMode, PortRule},
     model::{Attachment, Driver, Endpoint, PublishedPort},
     networks::{Live, Options},
+    sysctl,
     wire::{self, Gateway, Plug, Wire},
 };
 
@@ -65,14 +66,21 @@ impl Defaults<'_> {
     }
 }
 
+/// Where bridged packets go through the firewall as well, one that a container sends to its own published port is turned
+/// round by the bridge itself.
+pub fn needs_hairpin() -> bool {
+    matches!(sysctl::read("bridge/bridge-nf-call-iptables"), Ok(Some(1)))
+}
+
 /// An endpoint's interface; `None` where it has none of its own.
-pub fn wire<'a>(live: &'a Live, endpoint: &'a Endpoint, defaults: Defaults) -> Result<Option<Wire<'a>>> {
+/// `hairpin`: see [`needs_hairpin`].
+pub fn wire<'a>(live: &'a Live, endpoint: &'a Endpoint, defaults: Defaults, hairpin: bool) -> Result<Option<Wire<'a>>> {
     let parent = &live.network.interface;
     let (plug, mtu) = match (&live.options, live.network.driver) {
         (Options::Bridge(options), _) => {
             let port = Port {
                 isolated: !options.icc,
-                ..Port::default()
+                hairpin,
             };
             let plug = Plug::Bridge {
                 bridge: parent,
