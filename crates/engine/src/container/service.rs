@@ -13,9 +13,10 @@ use crate::{
         handle::{Command, Handle},
         list::{self, ImageNames},
         logs::{self, LogStream},
+        mode::NetworkMode,
         prune, remove,
         state::State,
-        stats::StatsSample,
+        stats::{self, StatsSample},
         stop, supervised, supervisor,
         table::Table,
         top,
@@ -234,7 +235,11 @@ impl ContainerService {
             u32::try_from(self.context.host.cpus).unwrap_or(1),
             self.context.host.memory,
         );
+        let record = &snapshot.record;
+        let own_network = NetworkMode::of(&record.config, &record.host_config) != NetworkMode::Host;
+        let pid = snapshot.state.pid;
         blocking(move || {
+            sample.interfaces = own_network.then(|| stats::interfaces(pid)).flatten();
             // It may have ended meanwhile: then there is nothing to count any more.
             if let Ok(stats) = cgroup.stats() {
                 sample.fill(stats, host);

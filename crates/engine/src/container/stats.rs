@@ -19,6 +19,24 @@ pub struct StatsSample {
     /// 0 means no limit.
     pub pids_limit: u64,
     pub io: Vec<IoSample>,
+    /// Absent for a container on the host's network, which has no interfaces of its own.
+    pub interfaces: Option<Vec<InterfaceSample>>,
+}
+
+/// What went through one interface, as the container counts it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceSample {
+    pub name: String,
+    pub received: TrafficSample,
+    pub sent: TrafficSample,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrafficSample {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -131,6 +149,36 @@ fn io_samples(stats: IoStats) -> Vec<IoSample> {
     devices.into_values().collect()
 }
 
+/// The interfaces of a process's network namespace, without the loopback.
+pub fn interfaces(pid: i32) -> Option<Vec<InterfaceSample>> {
+    fs::read_to_string(format!("/proc/{pid}/net/dev"))
+        .ok()
+        .map(|text| parse_interfaces(&text))
+}
+
+/// proc_net(5): eight columns of what was received, then eight of what was sent.
+fn parse_interfaces(text: &str) -> Vec<InterfaceSample> {
+    let lines = text.lines().filter_map(|line| {
+        let (name, counters) = line.split_once(':')?;
+        let counters: Vec<u64> = counters
+            .split_whitespace()
+            .map_while(|word| word.parse().ok())
+            .collect();
+        let traffic = |columns: &[u64]| TrafficSample {
+            bytes: columns[0],
+            packets: columns[1],
+            errors: columns[2],
+            dropped: columns[3],
+        };
+        Some(InterfaceSample {
+            name: name.trim().to_owned(),
+            received: traffic(counters.get(..4)?),
+            sent: traffic(counters.get(8..12)?),
+        })
+    });
+    lines.filter(|interface| interface.name != "lo").collect()
+}
+
 /// What the processors of the host have worked so far: user to steal, as Docker sums them.
 fn host_nanoseconds() -> u64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
@@ -142,4 +190,25 @@ fn host_nanoseconds() -> u64 {
         .filter_map(|field| field.parse::<u64>().ok())
         .sum();
     ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_read_and_the_loopback_is_left_out() {
+        let text = "Inter-|   Receive                                                |  Transmit\n \
+                    face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo \
+                    colls carrier compressed\n    lo:  10 1 0 0 0 0 0 0 10 1 0 0 0 0 0 0\n  \
+                    eth0: 1500 7 1 2 0 0 0 0 42 3 0 4 0 0 0 0\n";
+        let found = parse_interfaces(text);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].name, "eth0");
+        assert_eq!((found[0].received.bytes, found[0].received.dropped), (1500, 2));
+        assert_eq!(
+            (found[0].sent.bytes, found[0].sent.packets, found[0].sent.dropped),
+            (42, 3, 4)
+        );
+    }
 }

@@ -1,8 +1,10 @@
 //! A sample of what a container uses, as the Engine API shows it.
+use std::collections::BTreeMap;
+
 use corten_api::types::stats::{
-    BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, PidsStats, Stats, ThrottlingData,
+    BlkioEntry, BlkioStats, CpuStats, CpuUsage, InterfaceStats, MemoryStats, PidsStats, Stats, ThrottlingData,
 };
-use corten_engine::container::stats::{CpuSample, IoSample, MemorySample, StatsSample};
+use corten_engine::container::stats::{CpuSample, InterfaceSample, IoSample, MemorySample, StatsSample};
 
 use crate::docker::convert::time::rfc3339;
 
@@ -30,10 +32,28 @@ pub fn stats(sample: &StatsSample, before: Option<&StatsSample>, cgroup_version_
             sample.pids_limit
         }),
     };
+    stats.networks = sample.interfaces.as_deref().map(interfaces);
     stats.blkio_stats = blkio(&sample.io, cgroup_version_2);
     stats.cpu_stats = cpu(&sample.cpu);
     stats.memory_stats = memory(&sample.memory);
     stats
+}
+
+fn interfaces(samples: &[InterfaceSample]) -> BTreeMap<String, InterfaceStats> {
+    let entry = |sample: &InterfaceSample| {
+        let stats = InterfaceStats {
+            rx_bytes: sample.received.bytes,
+            rx_packets: sample.received.packets,
+            rx_errors: sample.received.errors,
+            rx_dropped: sample.received.dropped,
+            tx_bytes: sample.sent.bytes,
+            tx_packets: sample.sent.packets,
+            tx_errors: sample.sent.errors,
+            tx_dropped: sample.sent.dropped,
+        };
+        (sample.name.clone(), stats)
+    };
+    samples.iter().map(entry).collect()
 }
 
 fn cpu(sample: &CpuSample) -> CpuStats {
@@ -130,6 +150,10 @@ mod tests {
                 write_bytes: 2,
                 ..IoSample::default()
             }],
+            interfaces: Some(vec![InterfaceSample {
+                name: "eth0".to_owned(),
+                ..InterfaceSample::default()
+            }]),
         }
     }
 
@@ -144,6 +168,7 @@ mod tests {
         assert!(value["cpu_stats"]["cpu_usage"].get("percpu_usage").is_none());
         assert_eq!(value["blkio_stats"]["io_service_bytes_recursive"][1]["op"], "write");
         assert_eq!(value["pids_stats"]["limit"], u64::MAX);
+        assert_eq!(value["networks"]["eth0"]["rx_bytes"], 0);
     }
 
     #[test]
