@@ -4,6 +4,7 @@
 mod basics;
 mod images;
 mod measure;
+mod networks;
 mod streams;
 mod survival;
 mod world;
@@ -34,7 +35,14 @@ fn main() -> ExitCode {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(survival::churn(directory.into(), parent.clone()));
     }
-    let tests: Vec<Test> = [basics::TESTS, images::TESTS, streams::TESTS, survival::TESTS].concat();
+    let tests: Vec<Test> = [
+        basics::TESTS,
+        images::TESTS,
+        streams::TESTS,
+        networks::TESTS,
+        survival::TESTS,
+    ]
+    .concat();
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if given("--list") && given("--ignored") {
         // cargo-nextest asks for these apart, and skips what it is told.
