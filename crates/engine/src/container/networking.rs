@@ -214,14 +214,11 @@ pub fn check_endpoint(network: Option<&NetworkRecord>, name: &str, wish: &Endpoi
 
 /// Why an address cannot be had on a network. Subnets that the user did not choose may be others tomorrow.
 fn outside(network: &NetworkRecord, address: std::net::IpAddr) -> Option<String> {
-    let subnets = network.network.subnets.iter();
-    let mut configured = subnets
-        .filter(|subnet| subnet.subnet.addr().is_ipv4() == address.is_ipv4())
-        .peekable();
-    if configured.peek().is_none() {
+    if !network.has_chosen_subnet(address.is_ipv6()) {
         return Some(NO_SUBNET.to_owned());
     }
-    let inside = configured.any(|subnet| subnet.subnet.contains(&address));
+    let mut subnets = network.network.subnets.iter();
+    let inside = subnets.any(|subnet| subnet.subnet.contains(&address));
     (!inside).then(|| format!("no configured subnet or ip-range contain the IP address {address}"))
 }
 

@@ -47,7 +47,7 @@ pub async fn prune(context: &Arc<Context>, table: &Table, filters: &Filters) -> 
 }
 
 /// RFC 3339, seconds since the epoch, or a duration before now (`1h30m`).
-fn moment(text: &str) -> Result<Timestamp> {
+pub fn moment(text: &str) -> Result<Timestamp> {
     let refused = || Error::invalid(format!("invalid filter 'until={text}'"));
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);

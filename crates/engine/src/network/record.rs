@@ -16,9 +16,18 @@ pub struct NetworkRecord {
     /// `default`.
     pub ipam_driver: String,
     pub ipam_options: BTreeMap<String, String>,
-    /// Of the default network: the configuration that it was made from.
+    /// What it was made from: which subnets somebody chose, and of the default network its configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configured: Option<NetworkRequest>,
+}
+
+impl NetworkRecord {
+    /// Did somebody choose a subnet of this family? Only there addresses can be chosen too.
+    pub fn has_chosen_subnet(&self, ipv6: bool) -> bool {
+        let subnets = self.configured.iter().flat_map(|request| &request.subnets);
+        let mut chosen = subnets.filter_map(|subnet| subnet.subnet);
+        chosen.any(|subnet| subnet.addr().is_ipv6() == ipv6)
+    }
 }
 
 /// A network at one moment.
