@@ -1,4 +1,7 @@
 //! The verbs on networks.
+//!
+//! A network's record is written before the kernel has anything of it and deleted after the kernel has nothing left: a
+//! crash in between leaves a record, and the next daemon makes the network from it.
 use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::types::network::EndpointSettings;
@@ -11,14 +14,13 @@ use crate::{
     error::{Error, Kind, Result},
     filter, names,
     network::{
-        open::{self, KIND, in_words},
+        open::{self, KIND, PREDEFINED, in_words},
         record::{CreateNetwork, NetworkEndpoint, NetworkRecord, NetworkView},
     },
 };
 
 const LIST_KEYS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 const PRUNE_KEYS: [&str; 3] = ["label", "label!", "until"];
-const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
 /// References are names, ids, or unique beginnings of ids, in this order.
 pub struct NetworkService {
@@ -33,6 +35,15 @@ impl NetworkService {
 
     /// The new network's id.
     pub async fn create(&self, asked: CreateNetwork) -> Result<String> {
+        if PREDEFINED.contains(&asked.request.name.as_str()) {
+            return Err(Error::new(
+                Kind::Forbidden,
+                format!(
+                    "operation is not permitted on predefined {} network",
+                    asked.request.name
+                ),
+            ));
+        }
         names::check("network", &asked.request.name).or_else(|error| match asked.request.name.len() {
             // One letter is a network's name, if not a container's.
             1 if asked.request.name.as_bytes()[0].is_ascii_alphanumeric() => Ok(()),
@@ -87,14 +98,39 @@ impl NetworkService {
                 format!("{} is a pre-defined network and cannot be removed", record.network.name),
             ));
         }
+        self.refuse_members(&record)?;
         let (context, id) = (Arc::clone(&self.context), record.network.id.clone());
         blocking(move || {
-            context.networks.remove(&id).map_err(in_words)?;
+            match context.networks.remove(&id) {
+                // What could not be made at the daemon's start can be forgotten all the same.
+                Err(error) if error.kind() == network::Kind::NotFound => {}
+                removed => removed.map_err(in_words)?,
+            }
             open::forget(&context, &id)
         })
         .await?;
         self.tell("destroy", &record);
         Ok(())
+    }
+
+    /// By name, so that a user knows whom to stop. The controller refuses those that start at this moment.
+    fn refuse_members(&self, record: &Arc<NetworkRecord>) -> Result<()> {
+        let views = self.views(vec![Arc::clone(record)]);
+        let member = |end: &NetworkEndpoint| format!("name:\"{}\" id:\"{}\"", end.name, names::short(&end.container));
+        let members: Vec<String> = views.iter().flat_map(|view| &view.endpoints).map(member).collect();
+        let model = &record.network;
+        match members.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::Forbidden,
+                format!(
+                    "error while removing network: network {} id {} has active endpoints ({})",
+                    model.name,
+                    model.id,
+                    members.join(", ")
+                ),
+            )),
+        }
     }
 
     /// Removes user networks without containers; their names. Filters: `label`, `label!`, `until`.
