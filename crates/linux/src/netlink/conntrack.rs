@@ -1,0 +1,117 @@
+//! Connection tracking: finds and forgets UDP flows.
+//!
+//! A flow keeps the translation that its first packet met, for as long as packets come; so a client that never stops
+//! talking would not notice that a rule has changed. See linux/netfilter/nfnetlink_conntrack.h.
+use std::net::{IpAddr, SocketAddr};
+
+use rustix::io::Errno;
+
+use crate::netlink::{
+    message::{Batch, Received, flags},
+    nft::transaction::{Family, header},
+    socket::{Refusal, Socket},
+};
+
+const SUBSYSTEM: u16 = 1;
+const GET: u16 = SUBSYSTEM << 8 | 1;
+const DELETE: u16 = SUBSYSTEM << 8 | 2;
+
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+const NESTED: u16 = 1 << 15;
+const UDP: u8 = 17;
+
+/// A flow of datagrams, as its first packet was and as answers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub reply_source: SocketAddr,
+    pub reply_destination: SocketAddr,
+}
+
+/// Forgets the UDP flows that `chosen` picks. How many these were.
+pub fn forget_udp(socket: &mut Socket, chosen: impl Fn(&Flow) -> bool) -> Result<usize, Refusal> {
+    let mut found = 0;
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let mut batch = Batch::new();
+        list_udp(socket, family, |attributes| {
+            if flow(&attributes).is_some_and(|flow| chosen(&flow)) {
+                add_deletion(&mut batch, family, &attributes);
+            }
+        })?;
+        found += batch.len();
+        match socket.transact(&mut batch) {
+            // It ended by itself, or packets made a new one of it.
+            Err(refusal) if refusal.errno != Errno::NOENT => return Err(refusal),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn list_udp(socket: &mut Socket, family: Family, mut each: impl FnMut(Received)) -> Result<(), Refusal> {
+    const PROTOCOL: u32 = 1 << 3;
+    let mut batch = Batch::new();
+    let request = flags::REQUEST | flags::DUMP;
+    batch.message(GET, request, &header(family as u8, 0), |attributes| {
+        // Kernels before 5.8 list everything.
+        attributes
+            .nested(TUPLE_ORIGINAL, |tuple| {
+                tuple.nested(2, |protocol| {
+                    protocol.u8(1, UDP);
+                });
+            })
+            .nested(FILTER, |filter| {
+                filter.u32(1, PROTOCOL).u32(2, 0);
+            });
+    });
+    socket.dump(&mut batch, |_, payload| {
+        if let Some(attributes) = payload.get(4..) {
+            each(Received::new(attributes));
+        }
+    })
+}
+
+fn add_deletion(batch: &mut Batch, family: Family, found: &Received) {
+    let request = flags::REQUEST | flags::ACK;
+    batch.message(DELETE, request, &header(family as u8, 0), |attributes| {
+        for (kind, nested) in [(TUPLE_ORIGINAL, NESTED), (ID, 0), (ZONE, 0)] {
+            if let Some(value) = found.find(kind) {
+                attributes.bytes(kind | nested, value);
+            }
+        }
+    });
+}
+
+/// `None` for what is not UDP.
+fn flow(attributes: &Received) -> Option<Flow> {
+    let (source, destination) = tuple(attributes.nested(TUPLE_ORIGINAL)?)?;
+    let (reply_source, reply_destination) = tuple(attributes.nested(TUPLE_REPLY)?)?;
+    Some(Flow {
+        source,
+        destination,
+        reply_source,
+        reply_destination,
+    })
+}
+
+fn tuple(attributes: Received) -> Option<(SocketAddr, SocketAddr)> {
+    let (addresses, protocol) = (attributes.nested(1)?, attributes.nested(2)?);
+    if protocol.find(1)? != [UDP] {
+        return None;
+    }
+    let address = |kinds: [u16; 2]| {
+        let v4 = || <[u8; 4]>::try_from(addresses.find(kinds[0])?).ok().map(IpAddr::from);
+        let v6 = || <[u8; 16]>::try_from(addresses.find(kinds[1])?).ok().map(IpAddr::from);
+        v4().or_else(v6)
+    };
+    let port = |kind| Some(u16::from_be_bytes(protocol.find(kind)?.try_into().ok()?));
+    Some((
+        SocketAddr::new(address([1, 3])?, port(2)?),
+        SocketAddr::new(address([2, 4])?, port(3)?),
+    ))
+}
