@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use crate::{
     error::{Error, Result},
     firewall::{
+        flows,
         model::{BridgeRules, Opened, PortRule},
         ports::{erase_ports, write_ports},
         rules::{self, UPLINKS4, UPLINKS6, erase_network, write_network, write_skeleton, write_strangers},
@@ -143,10 +144,11 @@ impl Firewall {
         write_ports(&mut change, &state.networks, &new);
         state.ports.extend(&new);
         let result = self.commit(&mut state, change, "cannot publish ports");
-        if result.is_err() {
-            new.iter().for_each(|port| {
+        match &result {
+            Ok(()) => flows::published(&mut state.socket, &new),
+            Err(_) => new.iter().for_each(|port| {
                 state.ports.remove(port);
-            });
+            }),
         }
         result
     }
@@ -157,7 +159,9 @@ impl Firewall {
         let old: Vec<_> = ports.iter().copied().filter(|port| state.ports.remove(port)).collect();
         let mut change = self.change();
         erase_ports(&mut change, &state.networks, &old);
-        self.commit(&mut state, change, "cannot take back published ports")
+        let result = self.commit(&mut state, change, "cannot take back published ports");
+        flows::unpublished(&mut state.socket, &old);
+        result
     }
 
     /// Says what of the host forwards only because we made it. The kernel remembers it across our restarts.

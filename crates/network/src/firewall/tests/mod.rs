@@ -2,4 +2,5 @@
 mod hairpin;
 mod published;
 mod ruleset;
+mod strangers;
 mod world;

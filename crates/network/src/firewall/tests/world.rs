@@ -37,7 +37,6 @@ pub const OTHER6: &str = "2001:db8::2";
 
 /// Containers' addresses: two on `br-a`, one on `br-b`.
 pub const A1: &str = "10.8.0.2";
-pub const A2: &str = "10.8.0.3";
 pub const B1: &str = "10.9.0.2";
 pub const A1_6: &str = "fd00:8::2";
 pub const B1_6: &str = "fd00:9::2";
