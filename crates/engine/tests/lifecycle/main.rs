@@ -29,11 +29,11 @@ fn main() -> ExitCode {
         launcher::serve();
     }
     // It was started by one of us, in our network.
-    if let [word, directory, parent] = arguments.as_slice()
+    if let [word, directory, parent, kind] = arguments.as_slice()
         && word == survival::VICTIM
     {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(survival::churn(directory.into(), parent.clone()));
+        runtime.block_on(survival::churn(directory.into(), parent.clone(), kind == "networks"));
     }
     let tests: Vec<Test> = [
         basics::TESTS,

@@ -67,7 +67,7 @@ fn address(world: &World, id: &str, network: &str) -> Ipv4Addr {
 }
 
 /// What a server says, once it listens.
-fn hear(address: SocketAddr) -> String {
+pub fn hear(address: SocketAddr) -> String {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let mut text = String::new();

@@ -1,11 +1,14 @@
 //! Containers outlive daemons, and daemons repair what others left.
+use corten_api::types::{container::PortBinding, network::EndpointSettings};
 use corten_engine::{
     container::{
         create::Base,
         view::{AttachOptions, ListOptions, LogsOptions, RemoveOptions, WaitCondition},
     },
     engine::Engine,
+    network::record::CreateNetwork,
 };
+use corten_network::model::NetworkRequest;
 use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
 
@@ -20,6 +23,7 @@ crate::tests![
     a_dead_shim_takes_its_container_with_it,
     what_a_crash_left_is_swept_up,
     a_daemon_may_be_killed_at_any_instant,
+    networks_are_what_records_say_after_any_kill,
 ];
 
 async fn a_running_container_is_found_again() {
@@ -113,8 +117,11 @@ async fn what_a_crash_left_is_swept_up() {
 }
 
 /// Containers of all kinds, until somebody kills this process.
-pub async fn churn(directory: std::path::PathBuf, parent: String) {
+pub async fn churn(directory: std::path::PathBuf, parent: String, networked: bool) {
     let engine = Engine::open(config(&directory, &parent)).await.expect("open");
+    if networked {
+        return churn_networks(&engine).await;
+    }
     let mut tasks = Vec::new();
     for number in 0..3 {
         let engine = engine.clone();
@@ -152,20 +159,156 @@ pub async fn churn(directory: std::path::PathBuf, parent: String) {
     }
 }
 
+/// Containers with published ports, that come and go, join and leave.
+async fn churn_networks(engine: &Engine) {
+    let back = CreateNetwork {
+        request: NetworkRequest {
+            name: "back".to_owned(),
+            ..NetworkRequest::default()
+        },
+        ..CreateNetwork::default()
+    };
+    let _ = engine.networks().create(back).await;
+    let mut tasks = Vec::new();
+    for number in 0..3_u16 {
+        let engine = engine.clone();
+        tasks.push(tokio::spawn(async move {
+            for round in 0.. {
+                let containers = engine.containers();
+                let mut options = shell(if round % 3 == 0 { SERVER } else { "exit 3" });
+                options.host_config.network_mode = if round % 2 == 0 { "bridge" } else { "back" }.to_owned();
+                options.host_config.auto_remove = round % 2 == 0;
+                let binding = PortBinding {
+                    host_ip: String::new(),
+                    host_port: (21_000 + number * 10 + round % 2).to_string(),
+                };
+                options.host_config.port_bindings = Some([("80/tcp".to_owned(), Some(vec![binding]))].into());
+                let created = containers.create_on(Base::default(), options).await.expect("created");
+                let id = created.id;
+                let _ = containers.start(&id).await;
+                let networks = engine.networks();
+                if round % 4 == 0 {
+                    let _ = networks.connect("back", &id, EndpointSettings::default()).await;
+                    let _ = networks.disconnect("bridge", &id, false).await;
+                }
+                if round % 5 > 0 {
+                    let options = RemoveOptions {
+                        force: true,
+                        volumes: true,
+                    };
+                    let _ = containers.remove(&id, options).await;
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("goes on");
+    }
+}
+
+const SERVER: &str = "while :; do echo here | /bin/busybox nc -l -p 80; done";
+
+async fn networks_are_what_records_say_after_any_kill() {
+    let mut world = World::new().await;
+    for round in 0..8_u64 {
+        world.close().await;
+        // The lock is released with the last supervisor.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        kill_a_daemon(&world, true, 300 + 41 * round).await;
+        world.open().await;
+        let all = ListOptions {
+            all: true,
+            ..ListOptions::default()
+        };
+        let containers = world.engine().containers();
+        let views = containers.list(all).await.expect("listed");
+        let mut addresses = std::collections::BTreeSet::new();
+        for view in &views {
+            let (id, state) = (&view.record.id, &view.state);
+            let Some(attachment) = &state.attachment else {
+                assert!(!state.phase.is_running(), "{id} runs without its addresses");
+                continue;
+            };
+            assert!(state.phase.is_running(), "{id} has addresses and does not run");
+            for address in attachment.endpoints.iter().filter_map(|endpoint| endpoint.ipv4) {
+                assert!(addresses.insert(address), "{address} is had twice");
+            }
+            let serves = view.record.argv().last().is_some_and(|script| script == SERVER);
+            for port in attachment.ports.iter().filter(|port| serves && port.host_ip.is_ipv4()) {
+                crate::networks::hear((std::net::Ipv4Addr::LOCALHOST, port.host_port).into());
+            }
+        }
+        for view in &views {
+            let (id, phase) = (&view.record.id, view.state.phase);
+            if phase.status() == "created" {
+                // A start that was cut off kept nothing: neither ports nor addresses.
+                let started = containers.start(id).await;
+                let refused = started.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(refused.is_empty() || refused.contains("already allocated"), "{refused}");
+            }
+            let options = RemoveOptions {
+                force: true,
+                volumes: true,
+            };
+            // One that ended by itself may be gone already.
+            let _ = containers.remove(id, options).await;
+        }
+        world.assert_clean();
+        nothing_is_plugged_in();
+    }
+    world.engine().networks().remove("back").await.expect("nobody is on it");
+}
+
+/// No container's interface is left, and no port leads anywhere.
+fn nothing_is_plugged_in() {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        // The kernel takes its time with namespaces that nobody has any more.
+        let interfaces = std::fs::read_to_string("/proc/thread-self/net/dev").expect("readable");
+        let names = interfaces
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        let plugged: Vec<&str> = names.filter(|name| name.starts_with("veth")).collect();
+        if plugged.is_empty() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{plugged:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let listed = std::process::Command::new("/usr/sbin/nft")
+        .args(["list", "map", "inet", "corten", "any4"])
+        .output();
+    if let Ok(listed) = listed {
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(!text.contains("elements"), "{text}");
+    }
+}
+
+/// Starts a daemon that is busy, and kills it after a while.
+async fn kill_a_daemon(world: &World, networked: bool, after_milliseconds: u64) {
+    let kind = if networked { "networks" } else { "containers" };
+    let mut victim = std::process::Command::new(std::env::current_exe().expect("known"))
+        .args([
+            VICTIM.as_ref(),
+            world.directory.path().as_os_str(),
+            parent().as_ref(),
+            kind.as_ref(),
+        ])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("started");
+    tokio::time::sleep(std::time::Duration::from_millis(after_milliseconds)).await;
+    victim.kill().expect("killed");
+    victim.wait().expect("reaped");
+}
+
 async fn a_daemon_may_be_killed_at_any_instant() {
     let mut world = World::new().await;
     for round in 0..8_u64 {
         world.close().await;
         // The lock is released with the last supervisor.
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let mut victim = std::process::Command::new(std::env::current_exe().expect("known"))
-            .args([VICTIM.as_ref(), world.directory.path().as_os_str(), parent().as_ref()])
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("started");
-        tokio::time::sleep(std::time::Duration::from_millis(250 + 37 * round)).await;
-        victim.kill().expect("killed");
-        victim.wait().expect("reaped");
+        kill_a_daemon(&world, false, 250 + 37 * round).await;
 
         world.open().await;
         let containers = world.engine().containers();
