@@ -7,7 +7,7 @@ use corten_api::types::container::CreateRequest;
 
 use crate::arguments::{Arity, Command, Matches, Outcome};
 use crate::failure::{self, Failure};
-use crate::flags::{known, request};
+use crate::flags::{known, network, request};
 use crate::progress;
 use crate::session::Session;
 
@@ -37,6 +37,10 @@ async fn create(session: Session, matches: Matches) -> Outcome {
 /// The request that the flags ask for.
 pub fn build(session: &Session, matches: &Matches) -> Result<CreateRequest, String> {
     let mut request = request::create(matches)?;
+    let servers = request.host_config.dns.as_deref().unwrap_or_default();
+    if let Some(server) = network::local_resolver(servers) {
+        errln!("WARNING: Localhost DNS ({server}) may fail in containers.");
+    }
     if matches.on("use-api-socket") {
         let socket = session.endpoint.unix_path().and_then(Path::to_str);
         let socket = socket.ok_or("flag --use-api-socket can only be used with a daemon on a unix socket")?;

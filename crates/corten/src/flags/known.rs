@@ -63,7 +63,7 @@ pub static CREATE: &[Flag] = &[
     Flag::switch_on("disable-content-trust", "Do not verify images"),
     Flag::list("dns", "list", "Name server").check(network::address),
     Flag::list("dns-option", "list", "Option of the resolver").former("dns-opt"),
-    Flag::list("dns-search", "list", "Domain to search names in"),
+    Flag::list("dns-search", "list", "Domain to search names in").check(network::search_domain),
     Flag::single("domainname", "string", "NIS domain name"),
     Flag::single("entrypoint", "string", "Replace the image's ENTRYPOINT"),
     Flag::list(

@@ -55,6 +55,9 @@ fn parse(text: &str) -> Result<Attachment, String> {
             key => return Err(format!("invalid field key {key}")),
         }
     }
+    if found.name.is_empty() {
+        return Err("network name/id is not specified".to_string());
+    }
     Ok(found)
 }
 
@@ -73,32 +76,25 @@ pub fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, Option<E
     }
     // Docker's single flags belong to the first network.
     let first = wanted.first_mut().expect("one was pushed above");
-    first.aliases.extend(matches.texts("network-alias"));
-    first.link_local.extend(matches.texts("link-local-ip"));
-    first.links.extend(matches.texts("link"));
-    for (name, slot) in [
-        ("ip", &mut first.ipv4),
-        ("ip6", &mut first.ipv6),
-        ("mac-address", &mut first.mac_address),
-    ] {
-        if let Some(value) = matches.some(name) {
-            *slot = value.to_string();
-        }
-    }
+    first.take_single_flags(matches)?;
     let mode = first.name.clone();
-    let plain = ["bridge", "default", "host", "none", ""];
-    let user_defined = |name: &str| !plain.contains(&name) && !name.starts_with("container:");
+    let own = wanted
+        .iter()
+        .filter(|attachment| is_user_defined(&attachment.name))
+        .count();
+    if own != 0 && own != wanted.len() {
+        return Err(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".to_string(),
+        );
+    }
     let mut endpoints = BTreeMap::new();
     let alone = wanted.len() == 1;
     for attachment in wanted {
-        if !attachment.aliases.is_empty() && !user_defined(&attachment.name) {
-            return Err("network-scoped aliases are only supported for user-defined networks".to_string());
-        }
-        let own = user_defined(&attachment.name);
-        if given && alone && !own && !attachment.has_options() {
+        let (name, settings) = attachment.settings()?;
+        // One network without wishes is the mode alone.
+        if given && alone && settings == EndpointSettings::default() {
             continue;
         }
-        let (name, settings) = attachment.settings(own);
         if endpoints.insert(name.clone(), Some(settings)).is_some() {
             return Err(format!("network {name:?} is specified multiple times"));
         }
@@ -106,16 +102,57 @@ pub fn endpoints(matches: &Matches) -> Result<(String, BTreeMap<String, Option<E
     Ok((mode, endpoints))
 }
 
+fn is_user_defined(name: &str) -> bool {
+    !["bridge", "default", "host", "none", ""].contains(&name) && !name.starts_with("container:")
+}
+
 impl Attachment {
-    fn has_options(&self) -> bool {
-        let texts = [&self.ipv4, &self.ipv6, &self.mac_address];
-        texts.iter().any(|text| !text.is_empty())
-            || !self.link_local.is_empty()
-            || !self.driver_options.is_empty()
-            || self.priority != 0
+    /// `--ip` and its like, which must not say what `--network` says already.
+    fn take_single_flags(&mut self, matches: &Matches) -> Result<(), String> {
+        let both = |flag: &str, own: &str| {
+            Err(format!(
+                "conflicting options: cannot specify both --{flag} and per-network {own}"
+            ))
+        };
+        let lists = [
+            ("network-alias", "alias", &mut self.aliases),
+            ("link", "links", &mut self.links),
+            ("link-local-ip", "link-local IP addresses", &mut self.link_local),
+        ];
+        for (flag, own, slot) in lists {
+            let values = matches.texts(flag);
+            if !values.is_empty() && !slot.is_empty() {
+                return both(flag, own);
+            }
+            slot.extend(values);
+        }
+        let texts = [
+            ("ip", "IPv4 address", &mut self.ipv4),
+            ("ip6", "IPv6 address", &mut self.ipv6),
+            ("mac-address", "MAC address", &mut self.mac_address),
+        ];
+        for (flag, own, slot) in texts {
+            if let Some(value) = matches.some(flag) {
+                if !slot.is_empty() {
+                    return both(flag, own);
+                }
+                *slot = value.to_string();
+            }
+        }
+        Ok(())
     }
 
-    fn settings(self, user_defined: bool) -> (String, EndpointSettings) {
+    fn settings(self) -> Result<(String, EndpointSettings), String> {
+        if self.name.trim().is_empty() {
+            return Err("no name set for network".to_string());
+        }
+        let own = is_user_defined(&self.name);
+        if !self.aliases.is_empty() && !own {
+            return Err("network-scoped aliases are only supported for user-defined networks".to_string());
+        }
+        if !self.mac_address.is_empty() && !is_mac(&self.mac_address) {
+            return Err(format!("{} is not a valid mac address", self.mac_address));
+        }
         let addresses = EndpointIpam {
             ipv4_address: self.ipv4,
             ipv6_address: self.ipv6,
@@ -123,15 +160,59 @@ impl Attachment {
         };
         let settings = EndpointSettings {
             ipam_config: (addresses != EndpointIpam::default()).then_some(addresses),
-            links: (user_defined && !self.links.is_empty()).then_some(self.links),
+            links: (own && !self.links.is_empty()).then_some(self.links),
             aliases: (!self.aliases.is_empty()).then_some(self.aliases),
             mac_address: self.mac_address,
             driver_opts: (!self.driver_options.is_empty()).then_some(self.driver_options),
             gw_priority: self.priority,
             ..EndpointSettings::default()
         };
-        (self.name, settings)
+        Ok((self.name, settings))
     }
+}
+
+/// Two digits between colons or hyphens, or four between dots; 6, 8 or 20 bytes.
+fn is_mac(text: &str) -> bool {
+    let groups = |separator: char, width: usize| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let hexadecimal = |part: &&str| part.len() == width && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        parts.iter().all(hexadecimal).then_some(parts.len() * width / 2)
+    };
+    [groups(':', 2), groups('-', 2), groups('.', 4)]
+        .into_iter()
+        .flatten()
+        .any(|bytes| [6, 8, 20].contains(&bytes))
+}
+
+/// A check: a domain to search names in, or `.` for none.
+pub fn search_domain(text: &str) -> Result<(), String> {
+    parse_search_domain(text).map(drop)
+}
+
+/// The domain without the dot at its end.
+pub fn parse_search_domain(text: &str) -> Result<String, String> {
+    let domain = text.trim();
+    if domain == "." {
+        return Ok(domain.to_string());
+    }
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let good = domain.split('.').all(label) && domain.bytes().any(|byte| byte.is_ascii_alphabetic());
+    if good && domain.len() < 255 {
+        return Ok(domain.to_string());
+    }
+    Err(format!("{text} is not a valid domain"))
+}
+
+/// A name server that no container can reach under this address.
+pub fn local_resolver(addresses: &[String]) -> Option<&String> {
+    let is_local = |text: &&String| text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    addresses.iter().find(is_local)
 }
 
 /// A check: an address.

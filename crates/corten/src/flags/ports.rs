@@ -21,15 +21,24 @@ pub fn parse<'a>(
         }
     }
     for text in exposed {
+        if text.contains(':') {
+            return Err(format!("invalid port format for --expose: {text}"));
+        }
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = number_range(range).map_err(|word| {
-            let reason = if word.bytes().all(|byte| byte.is_ascii_digit()) && !word.is_empty() {
+            let refuse = |reason: String| format!("invalid range format for --expose: {text}, error: {reason}");
+            if word.is_empty() {
+                return refuse("empty string specified for ports".to_string());
+            }
+            if word.contains('-') {
+                return refuse(format!("invalid range specified for port: {word}"));
+            }
+            let reason = if word.bytes().all(|byte| byte.is_ascii_digit()) {
                 "value out of range"
             } else {
                 "invalid syntax"
             };
-            let parse = format!("strconv.ParseUint: parsing {word:?}: {reason}");
-            format!("invalid range format for --expose: {text}, error: {parse}")
+            refuse(format!("strconv.ParseUint: parsing {word:?}: {reason}"))
         })?;
         for port in first..=last {
             ports.insert(format!("{port}/{protocol}"), Empty {});
@@ -57,7 +66,7 @@ fn publish(text: &str) -> Result<Vec<(String, PortBinding)>, String> {
         Some((host, None)) => ("", host),
     };
     if container.is_empty() {
-        return Err(format!("no port specified: {text}<empty>"));
+        return Err(format!("no port specified: {spelled}<empty>"));
     }
     let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
     if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
@@ -106,14 +115,11 @@ fn long_form(text: &str) -> Result<String, String> {
             "published" => published = value,
             "protocol" => protocol = value,
             "mode" => {}
-            _ => return Err(format!("invalid field key {key}")),
+            // Docker's client reads over what it does not know, too.
+            _ => {}
         }
     }
-    Ok(if published.is_empty() {
-        format!("{target}/{protocol}")
-    } else {
-        format!("{published}:{target}/{protocol}")
-    })
+    Ok(format!("{published}:{target}/{protocol}"))
 }
 
 /// `80` or `80-90`; the error is the word that is no port.

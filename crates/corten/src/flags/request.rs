@@ -125,7 +125,12 @@ fn host_config(matches: &Matches) -> Result<HostConfig, String> {
         cgroupns_mode: matches.owned("cgroupns"),
         dns: Some(matches.list("dns").map(|address| address.trim().to_string()).collect()),
         dns_options: Some(matches.texts("dns-option")),
-        dns_search: Some(matches.texts("dns-search")),
+        dns_search: Some(
+            matches
+                .list("dns-search")
+                .map(network::parse_search_domain)
+                .collect::<Result<_, String>>()?,
+        ),
         extra_hosts: some(
             matches
                 .list("add-host")
@@ -471,6 +476,23 @@ mod tests {
             ),
             ("--health-interval -1s i", "--health-interval cannot be negative"),
             ("--storage-opt a i", "invalid storage option"),
+            ("--network web --mac-address zz i", "zz is not a valid mac address"),
+            (
+                "--network bridge --network web i",
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+            ),
+            (
+                "--network name=web,ip=1.2.3.4 --ip 2.3.4.5 i",
+                "conflicting options: cannot specify both --ip and per-network IPv4 address",
+            ),
+            (
+                "--network name=web,alias=a --network-alias b i",
+                "conflicting options: cannot specify both --network-alias and per-network alias",
+            ),
+            (
+                "--network web --network web i",
+                "network \"web\" is specified multiple times",
+            ),
             (
                 "--network bridge --network-alias a i",
                 "network-scoped aliases are only supported for user-defined networks",

@@ -68,6 +68,7 @@ pub fn inspect(view: &ContainerView, host: &Host, networks: &Networks) -> Contai
     let argv = record.argv();
     let mut config = record.config.clone();
     config.network_disabled = false;
+    config.mac_address = container_network::asked_mac(view);
     ContainerInspect {
         id: record.id.clone(),
         created: rfc3339(Some(record.created)),

@@ -89,6 +89,14 @@ pub fn settings(view: &ContainerView, known: &Networks) -> NetworkSettings {
     settings
 }
 
+/// The hardware address that was asked for on the main network: `Config.MacAddress`, where older clients look.
+pub fn asked_mac(view: &ContainerView) -> Option<String> {
+    let record = &view.record;
+    let wishes = &record.networking.endpoints_config;
+    let wish = wishes.get(mode(&record.host_config.network_mode))?.as_ref()?;
+    Some(wish.mac_address.clone()).filter(|mac| !mac.is_empty())
+}
+
 fn attachment(view: &ContainerView) -> Option<&Attachment> {
     view.state.attachment.as_ref().filter(|_| view.state.phase.is_running())
 }
@@ -253,4 +261,203 @@ pub fn ports(view: &ContainerView) -> Vec<PortSummary> {
         (a.private_port, &a.protocol, &a.ip, a.public_port).cmp(&(b.private_port, &b.protocol, &b.ip, b.public_port))
     });
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use corten_api::types::container::{ContainerConfig, Empty, HostConfig, NetworkingConfig};
+    use corten_engine::container::{
+        record::Record,
+        state::{Phase, State},
+    };
+    use corten_network::model::{Protocol, PublishedPort};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const MAC: &str = "02:42:0a:01:00:02";
+
+    fn endpoint(network: &str, names: &[&str]) -> Endpoint {
+        Endpoint {
+            id: "cd".repeat(32),
+            network: format!("id-of-{network}"),
+            network_name: network.to_owned(),
+            interface: "eth0".to_owned(),
+            host_interface: "veth1".to_owned(),
+            mac: MAC.parse().ok(),
+            ipv4: "10.1.0.2/16".parse().ok(),
+            ipv6: "fd00::2/64".parse().ok(),
+            link_local: Vec::new(),
+            gateway4: "10.1.0.1".parse().ok(),
+            gateway6: None,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            links: Vec::new(),
+            options: BTreeMap::new(),
+            gateway_priority: 3,
+        }
+    }
+
+    fn published(container_port: u16, ip: &str, host_port: u16) -> PublishedPort {
+        PublishedPort {
+            container_port,
+            protocol: Protocol::Tcp,
+            host_ip: ip.parse().expect("an address"),
+            host_port,
+        }
+    }
+
+    /// A container whose main network is `mode`; `endpoints` while it runs.
+    fn view(phase: Phase, mode: &str, endpoints: Vec<Endpoint>) -> ContainerView {
+        let wish = EndpointSettings {
+            aliases: Some(vec!["db".to_owned()]),
+            mac_address: MAC.to_owned(),
+            ..Default::default()
+        };
+        let ports = ["80/tcp", "443/tcp"].map(|key| (key.to_owned(), Empty {}));
+        let record = Record {
+            id: "ab".repeat(32),
+            name: "web".to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+            image_id: String::new(),
+            platform: "linux".to_owned(),
+            config: ContainerConfig {
+                hostname: "abababababab".to_owned(),
+                exposed_ports: Some(ports.into()),
+                ..Default::default()
+            },
+            host_config: HostConfig {
+                network_mode: mode.to_owned(),
+                ..Default::default()
+            },
+            networking: NetworkingConfig {
+                endpoints_config: BTreeMap::from([(mode.to_owned(), Some(wish))]),
+            },
+            links: Default::default(),
+            mounts: Vec::new(),
+            layers: Vec::new(),
+            annotations: BTreeMap::new(),
+        };
+        let attachment = Attachment {
+            container: record.id.clone(),
+            sandbox: "ef".repeat(32),
+            endpoints,
+            ports: vec![published(80, "::", 8080), published(80, "0.0.0.0", 8080)],
+            ..Default::default()
+        };
+        ContainerView {
+            record: Arc::new(record),
+            state: State {
+                phase,
+                pid: 7,
+                started_at: (phase != Phase::Created).then_some(Timestamp::UNIX_EPOCH),
+                attachment: (phase.is_running() && !attachment.endpoints.is_empty()).then_some(attachment),
+                ..State::default()
+            },
+            image_name: String::new(),
+            log_path: None,
+            hostname_path: String::new(),
+            hosts_path: String::new(),
+            resolv_conf_path: String::new(),
+            storage_driver: String::new(),
+            storage_data: BTreeMap::new(),
+            size_rw: None,
+            size_root_fs: None,
+        }
+    }
+
+    fn known() -> Networks {
+        let names = ["front", "host", "none", "bridge"].map(|name| (name.to_owned(), format!("id-of-{name}")));
+        Networks {
+            by_id: names.iter().map(|(name, id)| (id.clone(), name.clone())).collect(),
+            by_name: names.into(),
+        }
+    }
+
+    #[test]
+    fn a_running_container_shows_its_addresses_names_and_ports() {
+        let view = view(
+            Phase::Running,
+            "front",
+            vec![endpoint("front", &["web", "db", "abababababab"])],
+        );
+        let settings = settings(&view, &known());
+        assert_eq!(settings.sandbox_id, "ef".repeat(32));
+        assert_eq!(settings.sandbox_key, "/proc/7/ns/net");
+        let front = &settings.networks["front"];
+        assert_eq!((front.ip_address.as_str(), front.ip_prefix_len), ("10.1.0.2", 16));
+        assert_eq!(
+            (front.global_ipv6_address.as_str(), front.global_ipv6_prefix_len),
+            ("fd00::2", 64)
+        );
+        assert_eq!((front.gateway.as_str(), front.ipv6_gateway.as_str()), ("10.1.0.1", ""));
+        assert_eq!((front.network_id.as_str(), front.gw_priority), ("id-of-front", 3));
+        assert_eq!(front.aliases.as_deref(), Some(&["db".to_owned()][..]));
+        assert_eq!(front.dns_names.as_ref().map(Vec::len), Some(3));
+        // Only the default bridge's addresses are the container's too.
+        assert_eq!(settings.ip_address, "");
+        let value = serde_json::to_value(&settings.ports).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({"443/tcp": null, "80/tcp": [{"HostIp": "::", "HostPort": "8080"},
+                {"HostIp": "0.0.0.0", "HostPort": "8080"}]})
+        );
+        let listed: Vec<_> = ports(&view)
+            .into_iter()
+            .map(|port| (port.ip, port.private_port, port.public_port))
+            .collect();
+        let ip = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            listed,
+            [
+                (ip("0.0.0.0"), 80, Some(8080)),
+                (ip("::"), 80, Some(8080)),
+                (None, 443, None)
+            ]
+        );
+        assert_eq!(asked_mac(&view).as_deref(), Some(MAC));
+    }
+
+    #[test]
+    fn the_default_bridge_is_the_container_s_own_address_too() {
+        let view = view(Phase::Running, "bridge", vec![endpoint("bridge", &["web"])]);
+        let settings = settings(&view, &known());
+        assert_eq!((settings.ip_address.as_str(), settings.ip_prefix_len), ("10.1.0.2", 16));
+        assert_eq!(settings.mac_address, MAC);
+        assert_eq!(settings.networks["bridge"].dns_names, None);
+    }
+
+    #[test]
+    fn before_and_after_only_wishes_are_left() {
+        let created = settings(&view(Phase::Created, "front", Vec::new()), &known());
+        let front = &created.networks["front"];
+        assert_eq!((front.network_id.as_str(), front.mac_address.as_str()), ("", MAC));
+        assert_eq!((&front.dns_names, created.sandbox_key.as_str()), (&None, ""));
+        let exited = settings(&view(Phase::Exited, "front", Vec::new()), &known());
+        let front = &exited.networks["front"];
+        assert_eq!(
+            (front.network_id.as_str(), front.endpoint_id.as_str()),
+            ("id-of-front", "")
+        );
+        assert_eq!(front.dns_names.as_ref().unwrap(), &["web", "db", "abababababab"]);
+        assert!(exited.ports.is_empty());
+    }
+
+    #[test]
+    fn a_container_of_host_or_none_has_an_endpoint_without_addresses() {
+        let host = settings(&view(Phase::Running, "host", Vec::new()), &known());
+        assert_eq!(host.networks["host"].network_id, "id-of-host");
+        assert_eq!(host.networks["host"].endpoint_id.len(), 64);
+        assert!(host.ports.is_empty());
+        let shared = settings(&view(Phase::Running, "container:other", Vec::new()), &known());
+        assert!(shared.networks.is_empty() && shared.sandbox_id.is_empty());
+    }
+
+    #[test]
+    fn a_network_joined_later_is_shown_as_well() {
+        let ends = vec![endpoint("front", &[]), endpoint("back", &["web"])];
+        let shown = endpoints(&view(Phase::Running, "front", ends), &known());
+        assert_eq!(shown.keys().collect::<Vec<_>>(), ["back", "front"]);
+    }
 }
