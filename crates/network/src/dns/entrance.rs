@@ -13,12 +13,14 @@ use corten_linux::netlink::{
     socket::{Protocol, Socket},
 };
 
+use rustix::io::Errno;
+
 use crate::namespace::inside;
 
 /// Where containers look for names.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const PORT: u16 = 53;
-/// Of the table in the container's namespace.
+/// Of the table in the container's namespace. Other rules need another name: the table of an earlier daemon is kept.
 const TABLE: &str = "corten-names";
 const CHAIN: &str = "output";
 
@@ -27,6 +29,8 @@ const CHAIN: &str = "output";
 pub struct Entrance {
     pub udp: UdpSocket,
     pub tcp: TcpListener,
+    /// What made it. To be dropped where nobody waits: for closing it the kernel takes as long as for all the rest.
+    pub maker: Socket,
 }
 
 impl Entrance {
@@ -34,21 +38,32 @@ impl Entrance {
     /// remembers where it led clients that go on. The loopback interface must be up.
     pub fn open(namespace: BorrowedFd) -> io::Result<Entrance> {
         inside(namespace, || {
-            let mut socket = Socket::open(Protocol::Netfilter)?;
-            let left = left(&mut socket)?;
-            let ports = left.unwrap_or_default();
-            let udp = at(ports.udp, |port| UdpSocket::bind((ADDRESS, port)))?;
-            udp.set_nonblocking(true)?;
-            let tcp = at(ports.tcp, |port| TcpListener::bind((ADDRESS, port)))?;
-            tcp.set_nonblocking(true)?;
-            let ports = Ports {
-                udp: udp.local_addr()?.port(),
-                tcp: tcp.local_addr()?.port(),
-            };
-            socket.transact(&mut table(ports, left.is_some()))?;
-            Ok(Entrance { udp, tcp })
+            let mut maker = Socket::open(Protocol::Netfilter)?;
+            let (mut udp, mut tcp) = bind(Ports::default())?;
+            match maker.transact(&mut table(Ports::of(&udp, &tcp)?, false)) {
+                Err(refusal) if refusal.errno == Errno::EXIST => {
+                    let left = left(&mut maker)?;
+                    drop((udp, tcp));
+                    (udp, tcp) = bind(left)?;
+                    let ports = Ports::of(&udp, &tcp)?;
+                    // Of the same ports it is the same table, and taking one away waits for the whole kernel.
+                    if ports != left {
+                        maker.transact(&mut table(ports, true))?;
+                    }
+                }
+                result => result?,
+            }
+            Ok(Entrance { udp, tcp, maker })
         })
     }
+}
+
+fn bind(ports: Ports) -> io::Result<(UdpSocket, TcpListener)> {
+    let udp = at(ports.udp, |port| UdpSocket::bind((ADDRESS, port)))?;
+    udp.set_nonblocking(true)?;
+    let tcp = at(ports.tcp, |port| TcpListener::bind((ADDRESS, port)))?;
+    tcp.set_nonblocking(true)?;
+    Ok((udp, tcp))
 }
 
 /// 0 is any.
@@ -66,26 +81,31 @@ fn at<T>(port: u16, bind: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// The ports of the table that is there, if one is.
-fn left(socket: &mut Socket) -> io::Result<Option<Ports>> {
+/// The ports of the table that is there.
+fn left(socket: &mut Socket) -> io::Result<Ports> {
     let mut batch = Batch::new();
     let header = [nft::FAMILY_IPV4, 0, 0, 0];
     batch.message(nft::GETTABLE, flags::REQUEST | flags::DUMP, &header, |_| {});
-    let mut left = None;
+    let mut left = Ports::default();
     socket.dump(&mut batch, |_, payload| {
         let table = Received::new(payload.get(header.len()..).unwrap_or_default());
         if table.text(nft::TABLE_NAME) == Some(TABLE) {
-            left = Some(
-                table
-                    .find(nft::TABLE_USERDATA)
-                    .map_or_else(Ports::default, Ports::from_comment),
-            );
+            left = table
+                .find(nft::TABLE_USERDATA)
+                .map_or_else(Ports::default, Ports::from_comment);
         }
     })?;
     Ok(left)
 }
 
 impl Ports {
+    fn of(udp: &UdpSocket, tcp: &TcpListener) -> io::Result<Ports> {
+        Ok(Ports {
+            udp: udp.local_addr()?.port(),
+            tcp: tcp.local_addr()?.port(),
+        })
+    }
+
     /// As nft(8) keeps a comment: its kind (0), its length with a NUL, its text.
     fn to_comment(self) -> Vec<u8> {
         let text = format!("{} {}\0", self.udp, self.tcp);
@@ -132,20 +152,20 @@ mod nft {
     pub const FAMILY_IPV4: u8 = 2;
 }
 
-/// One transaction: the table, in place of the one that is left.
-fn table(ports: Ports, left: bool) -> Batch {
+/// One transaction: the table, which must not be there, or in place of the one that is.
+fn table(ports: Ports, replace: bool) -> Batch {
     let header = [nft::FAMILY_IPV4, 0, 0, 0];
     // NFNETLINK_V0 and, in network byte order, whose batch it is.
     let bounds = [0, 0, 0, nft::SUBSYSTEM as u8];
     let create = flags::REQUEST | flags::CREATE;
     let mut batch = Batch::new();
     batch.message(nft::BATCH_BEGIN, flags::REQUEST, &bounds, |_| {});
-    if left {
+    if replace {
         batch.message(nft::DELTABLE, flags::REQUEST, &header, |table| {
             table.text(nft::TABLE_NAME, TABLE);
         });
     }
-    batch.message(nft::NEWTABLE, create, &header, |table| {
+    batch.message(nft::NEWTABLE, create | flags::EXCL, &header, |table| {
         table
             .text(nft::TABLE_NAME, TABLE)
             .bytes(nft::TABLE_USERDATA, &ports.to_comment());

@@ -82,7 +82,12 @@ impl Resolver {
             )
         };
         let task = serve::serve(Arc::clone(&self.shared), Arc::clone(&client), udp, tcp);
-        let task = self.runtime.spawn(task).abort_handle();
+        let maker = entrance.maker;
+        let task = self.runtime.spawn(async move {
+            drop(maker);
+            task.await;
+        });
+        let task = task.abort_handle();
         self.served().insert(container.to_owned(), Served { client, task });
         Ok(())
     }

@@ -3,4 +3,5 @@ mod answers;
 mod forwarding;
 mod hostile;
 mod programs;
+mod speed;
 mod world;
