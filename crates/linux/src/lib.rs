@@ -5,6 +5,7 @@ pub mod activation;
 pub mod bpf;
 pub mod caps;
 pub mod fd;
+pub mod iptables;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
