@@ -18,6 +18,7 @@ use crate::{
     dns::resolver::{self, Resolver},
     error::{Error, Result},
     firewall::table::Firewall,
+    foreign,
     forward::Forwarding,
     held::Held,
     host,
@@ -196,7 +197,7 @@ impl Controller {
     /// Makes a network in the kernel; what is there already stays.
     fn make(&self, live: &Live) -> Result<()> {
         self.make_interface(live)?;
-        let Some(rules) = wiring::bridge_rules(live) else {
+        let Some(rules) = wiring::bridge_rules(live, self.config.proxy) else {
             return Ok(());
         };
         let ruled = self.firewall.add_network(&rules);
@@ -264,6 +265,6 @@ impl Controller {
 
     /// What about the host keeps networks from working.
     pub fn warnings(&self) -> Vec<Warning> {
-        Vec::new()
+        foreign::warnings(&self.firewall)
     }
 }

@@ -12,6 +12,7 @@ pub mod dns;
 pub mod endpoints;
 pub mod error;
 pub mod firewall;
+pub mod foreign;
 pub mod forward;
 pub mod held;
 pub mod host;

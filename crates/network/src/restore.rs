@@ -41,7 +41,7 @@ impl Controller {
         let rules: Vec<_> = self
             .all()
             .iter()
-            .filter_map(|live| wiring::bridge_rules(live))
+            .filter_map(|live| wiring::bridge_rules(live, self.config.proxy))
             .collect();
         let ports: Vec<_> = taken_over.iter().flat_map(|(held, _)| &held.rules).copied().collect();
         if let Err(error) = self.firewall.rebuild(&rules, &ports) {

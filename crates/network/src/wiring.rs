@@ -33,7 +33,7 @@ pub fn bridge_addresses(live: &Live) -> Vec<IpNet> {
 }
 
 /// What the firewall is told of a network; nothing of those without a bridge.
-pub fn bridge_rules(live: &Live) -> Option<BridgeRules> {
+pub fn bridge_rules(live: &Live, proxy: bool) -> Option<BridgeRules> {
     let options = live.bridge()?;
     let network = &live.network;
     let subnets = network.subnets.iter().map(|subnet| subnet.subnet).collect();
@@ -42,6 +42,7 @@ pub fn bridge_rules(live: &Live) -> Option<BridgeRules> {
         masquerade4: options.masquerade,
         masquerade6: options.masquerade,
         icc: options.icc,
+        proxy,
         mode4: options.mode4,
         mode6: options.mode6,
         source4: options.source4.map(IpAddr::V4),

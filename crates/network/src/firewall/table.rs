@@ -39,6 +39,8 @@ struct State {
     ports: BTreeSet<PortRule>,
     /// As far as it was said to us; before that the table itself knows.
     opened: Option<Opened>,
+    /// We have made the table.
+    built: bool,
 }
 
 impl Firewall {
@@ -53,6 +55,7 @@ impl Firewall {
                 networks: Vec::new(),
                 ports: BTreeSet::new(),
                 opened: None,
+                built: false,
             }),
         })
     }
@@ -68,7 +71,9 @@ impl Firewall {
 
     fn rebuild_from(&self, state: &mut State) -> Result<()> {
         self.try_rebuild(state)
-            .map_err(|refusal| self.failed("cannot build the firewall", refusal))
+            .map_err(|refusal| self.failed("cannot build the firewall", refusal))?;
+        state.built = true;
+        Ok(())
     }
 
     fn try_rebuild(&self, state: &mut State) -> Result<(), Refusal> {
@@ -205,6 +210,20 @@ impl Firewall {
         }
     }
 
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Names of the bridges of all networks.
+    pub fn bridges(&self) -> Vec<String> {
+        self.state()
+            .networks
+            .iter()
+            .map(|network| network.bridge.clone())
+            .collect()
+    }
+
     fn change(&self) -> Transaction {
         Transaction::new(Family::Inet, &self.table)
     }
@@ -219,7 +238,9 @@ impl Firewall {
         match change.commit(&mut state.socket) {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.errno == Errno::NOENT => {
-                tracing::warn!("somebody changed the nftables table {}: making it anew", self.table);
+                if state.built {
+                    tracing::warn!("somebody changed the nftables table {}: it is made anew", self.table);
+                }
                 self.rebuild_from(state)
             }
             Err(refusal) => Err(self.failed(doing, refusal)),
