@@ -84,7 +84,7 @@ pub async fn create(
         return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
     };
     let mut request = decode::create_request(&document)?;
-    let mut warnings = versions::create_request(version, door.host().cgroup_version_2, &mut request)?;
+    let mut warnings = versions::create_request(version, door.host(), &mut request)?;
     for wish in request.networking_config.endpoints_config.values().flatten() {
         network_request::check_endpoint(wish)?;
     }

@@ -31,6 +31,11 @@ impl Door {
             cgroup_version_2: system.cgroup_version == "2",
             log_driver: system.log_driver.clone(),
             log_options: engine.config().log_options.clone(),
+            default_network: match engine.config().network.no_default_bridge {
+                true => "none",
+                false => "bridge",
+            }
+            .to_owned(),
         };
         Door {
             shared: Arc::new(Shared { engine, host }),

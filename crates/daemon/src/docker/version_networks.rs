@@ -47,8 +47,12 @@ pub fn inspect(version: ApiVersion, document: &mut ContainerInspect) {
 }
 
 /// `POST /containers/create`: the network part, and what to warn of.
-pub fn create_container(version: ApiVersion, request: &mut CreateRequest) -> Result<Vec<String>, ApiError> {
-    name_default_network(request);
+pub fn create_container(
+    version: ApiVersion,
+    default_network: &str,
+    request: &mut CreateRequest,
+) -> Result<Vec<String>, ApiError> {
+    name_default_network(default_network, request);
     fill_bindings(request);
     let mut warnings = Vec::new();
     move_mac(version, request, &mut warnings)?;
@@ -61,16 +65,16 @@ pub fn create_container(version: ApiVersion, request: &mut CreateRequest) -> Res
     Ok(warnings)
 }
 
-/// "default" is a name for `bridge`, in the mode and as an endpoint's key.
-fn name_default_network(request: &mut CreateRequest) {
+/// "default" is a name for `bridge`, or for `none` where there is no bridge: in the mode and as an endpoint's key.
+fn name_default_network(default: &str, request: &mut CreateRequest) {
     let mode = &mut request.host_config.network_mode;
     if !matches!(mode.as_str(), "" | "default") {
         return;
     }
-    "bridge".clone_into(mode);
+    default.clone_into(mode);
     let endpoints = &mut request.networking_config.endpoints_config;
     if let Some(wish) = endpoints.remove("default") {
-        endpoints.insert("bridge".to_owned(), wish);
+        endpoints.insert(default.to_owned(), wish);
     }
 }
 
@@ -211,7 +215,7 @@ mod tests {
         let mut request = CreateRequest::default();
         request.host_config.network_mode = mode.to_owned();
         change(&mut request);
-        let warnings = create_container(v(minor), &mut request)?;
+        let warnings = create_container(v(minor), "bridge", &mut request)?;
         Ok((request, warnings))
     }
 
@@ -240,6 +244,9 @@ mod tests {
         assert_eq!(endpoint(&request, "bridge").gw_priority, 7);
         let (request, _) = created(51, "web", with_endpoint("web", "")).unwrap();
         assert_eq!(request.host_config.network_mode, "web");
+        let mut request = CreateRequest::default();
+        create_container(v(51), "none", &mut request).unwrap();
+        assert_eq!(request.host_config.network_mode, "none", "no default bridge");
     }
 
     #[test]

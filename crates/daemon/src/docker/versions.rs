@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     docker::{
-        convert::time::NEVER,
+        convert::{container::Host, time::NEVER},
         version::{ApiVersion, v},
         version_networks,
     },
@@ -143,12 +143,8 @@ fn object(document: &impl serde::Serialize) -> Map<String, Value> {
 }
 
 /// `POST /containers/create`; what to warn of.
-pub fn create_request(
-    version: ApiVersion,
-    cgroup_version_2: bool,
-    request: &mut CreateRequest,
-) -> Result<Vec<String>, ApiError> {
-    let host = &mut request.host_config;
+pub fn create_request(version: ApiVersion, host: &Host, request: &mut CreateRequest) -> Result<Vec<String>, ApiError> {
+    let (daemon, host) = (host, &mut request.host_config);
     if version < v(40) {
         each_mount(host, |mount| {
             edit(&mut mount.bind_options, |bind| bind.non_recursive = false)
@@ -157,7 +153,7 @@ pub fn create_request(
             "shareable".clone_into(&mut host.ipc_mode);
         }
     }
-    if version < v(41) && !cgroup_version_2 && host.cgroupns_mode.is_empty() {
+    if version < v(41) && !daemon.cgroup_version_2 && host.cgroupns_mode.is_empty() {
         "host".clone_into(&mut host.cgroupns_mode);
     }
     if version < v(42) {
@@ -192,7 +188,7 @@ pub fn create_request(
         return Err(ApiError::invalid("Mount type \"image\" needs API v1.48 or newer"));
     }
     normalize(&mut request.host_config);
-    version_networks::create_container(version, request)
+    version_networks::create_container(version, &daemon.default_network, request)
 }
 
 fn create_request_before_44(request: &mut CreateRequest) -> Result<(), ApiError> {
@@ -369,7 +365,7 @@ mod tests {
     fn created(minor: u16, change: impl FnOnce(&mut CreateRequest)) -> Result<CreateRequest, ApiError> {
         let mut request = CreateRequest::default();
         change(&mut request);
-        create_request(v(minor), false, &mut request).map(|_| request)
+        create_request(v(minor), &Host::default(), &mut request).map(|_| request)
     }
 
     fn with_mount(minor: u16, mount: Mount) -> Result<Mount, ApiError> {

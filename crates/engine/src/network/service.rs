@@ -72,7 +72,7 @@ impl NetworkService {
             }
         }
         let dangling = corten_api::filters::switch(filters, "dangling")
-            .map_err(|error| Error::invalid(format!("invalid filter {error}")))?;
+            .map_err(|error| Error::invalid(error.to_string()))?;
         let mut views = self.views(self.context.network_records.all());
         views.retain(|view| {
             let model = &view.record.network;

@@ -27,12 +27,14 @@ use crate::docker::convert::{
 };
 
 /// What a document says about the host that no record knows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Host {
     pub cgroup_version_2: bool,
     /// Log driver and options of containers that do not name any.
     pub log_driver: String,
     pub log_options: BTreeMap<String, String>,
+    /// What "default" means for a container: `bridge`, or `none` where the operator wants no bridge.
+    pub default_network: String,
 }
 
 /// An entry of `GET /containers/json`.
@@ -235,6 +237,7 @@ mod tests {
             cgroup_version_2: true,
             log_driver: "json-file".to_owned(),
             log_options: BTreeMap::new(),
+            default_network: "bridge".to_owned(),
         }
     }
 
