@@ -3,8 +3,8 @@
 //! Containers do not notice any of it: they go on when the daemon ends, and the next one finds them.
 use std::{
     ffi::OsString,
-    fs, io,
-    io::IsTerminal,
+    fs::{self, File, TryLockError},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -38,8 +38,8 @@ enum Failure {
     Listen(#[from] ListenError),
     #[error("cannot open the engine: {0}")]
     Engine(#[from] corten_engine::error::Error),
-    #[error("process {pid} of {path} is still running: another daemon serves, or the file is left over")]
-    Running { pid: i32, path: String },
+    #[error("process {pid} of {path} is still running: another daemon serves; stop it, or give --pidfile another path")]
+    Running { pid: String, path: String },
     #[error("{what}")]
     System {
         what: String,
@@ -193,31 +193,45 @@ async fn serve(listener: Listener, router: axum::Router, mut closing: watch::Rec
     while connections.join_next().await.is_some() {}
 }
 
-/// The daemon's process id in a file; removed when dropped.
+/// The daemon's process id in a file, locked while the daemon lives; removed when dropped.
+///
+/// The lock and not the number tells whether another daemon serves: after a crash the number may be anybody's.
 struct PidFile {
     path: PathBuf,
+    _locked: File,
 }
 
 impl PidFile {
     fn write(path: &Path) -> Result<PidFile, Failure> {
-        let own = std::process::id();
-        if let Some(pid) = fs::read_to_string(path)
-            .ok()
-            .and_then(|text| text.trim().parse::<i32>().ok())
-            && u32::try_from(pid).is_ok_and(|pid| pid != own)
-            && Path::new(&format!("/proc/{pid}")).exists()
-        {
-            return Err(Failure::Running {
-                pid,
-                path: path.display().to_string(),
-            });
-        }
         let failed = || system(format!("cannot write {}", path.display()));
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed())?;
         }
-        fs::write(path, own.to_string()).map_err(failed())?;
-        Ok(PidFile { path: path.to_owned() })
+        let open = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        let mut file = open.map_err(failed())?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+                return Err(Failure::Running {
+                    pid,
+                    path: path.display().to_string(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed()(error)),
+        }
+        file.set_len(0)
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(failed())?;
+        Ok(PidFile {
+            path: path.to_owned(),
+            _locked: file,
+        })
     }
 }
 
