@@ -11,6 +11,7 @@ pub mod container {
     pub mod etc;
     pub mod exit;
     pub mod handle;
+    pub mod interface_sysctls;
     pub mod links;
     pub mod list;
     pub mod log_config;

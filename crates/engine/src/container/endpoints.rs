@@ -6,7 +6,7 @@ use corten_api::types::network::EndpointSettings;
 use corten_network::model::{AttachRequest, DnsRequest, Driver, EndpointRequest, Link};
 
 use crate::{
-    container::{etc, mode::NetworkMode, ports, record::Record},
+    container::{etc, interface_sysctls, mode::NetworkMode, ports, record::Record},
     context::Context,
     error::{Error, Result},
     names,
@@ -32,6 +32,7 @@ pub fn attach_request(record: &Record, context: &Context) -> Result<Option<Attac
             endpoints.push(endpoint_request(record, &network, &wish.clone().unwrap_or_default())?);
         }
     }
+    interface_sysctls::hand_over(&record.host_config, &mut endpoints);
     Ok(Some(AttachRequest {
         container: record.id.clone(),
         endpoints,

@@ -5,7 +5,7 @@ use corten_api::types::container::Ulimit;
 use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec};
 
 use crate::{
-    container::record::Record,
+    container::{interface_sysctls, mode::NetworkMode, record::Record},
     error::Result,
     task::{
         capabilities, devices,
@@ -184,17 +184,7 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
     resources.set_devices(Some(rules));
 
     let mut linux = Linux::default();
-    linux.set_sysctl(
-        host.sysctls
-            .as_ref()
-            .filter(|sysctls| !sysctls.is_empty())
-            .map(|sysctls| {
-                sysctls
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect::<HashMap<_, _>>()
-            }),
-    );
+    linux.set_sysctl(sysctls(record));
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(surroundings.cgroup.clone().into()));
     linux.set_namespaces(Some(namespaces(record, surroundings)));
@@ -202,6 +192,15 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
     linux.set_masked_paths(paths(host.privileged, host.masked_paths.as_ref(), &MASKED));
     linux.set_readonly_paths(paths(host.privileged, host.readonly_paths.as_ref(), &READ_ONLY));
     Ok(linux)
+}
+
+/// Those that do not wait for an interface; where there will be none, the kernel shall say so.
+fn sysctls(record: &Record) -> Option<HashMap<String, String>> {
+    let has_interfaces = NetworkMode::of(&record.config, &record.host_config).has_endpoints();
+    let all = record.host_config.sysctls.iter().flatten();
+    let own = all.filter(|(key, _)| !has_interfaces || interface_sysctls::split(key).is_none());
+    let own: HashMap<_, _> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    (!own.is_empty()).then_some(own)
 }
 
 fn paths(privileged: bool, asked: Option<&Vec<String>>, default: &[&str]) -> Option<Vec<String>> {

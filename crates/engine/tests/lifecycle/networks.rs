@@ -31,6 +31,7 @@ crate::tests![
     networks_are_joined_and_left_while_it_runs,
     attachments_survive_the_daemon,
     create_refuses_what_contradicts_itself,
+    settings_of_an_interface_are_made,
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -541,5 +542,24 @@ async fn create_refuses_what_contradicts_itself() {
     );
     let options = RemoveOptions::default();
     containers.remove(&warned.id, options).await.expect("removed");
+    world.assert_clean();
+}
+
+async fn settings_of_an_interface_are_made() {
+    let world = World::new().await;
+    let mut options = on("bridge", shell("sleep 100"));
+    let settings = [("net.ipv4.conf.eth0.forwarding", "1"), ("net.core.somaxconn", "77")];
+    options.host_config.sysctls = Some(settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    let id = world.start(options).await;
+    let pid = inspect(&world, &id).state.pid;
+    for (path, value) in [("ipv4/conf/eth0/forwarding", "1"), ("core/somaxconn", "77")] {
+        // /proc/sys/net shows whoever opens it its own namespace.
+        let read = std::process::Command::new("nsenter")
+            .args(["-t", &pid.to_string(), "-n", "cat", &format!("/proc/sys/net/{path}")])
+            .output()
+            .expect("nsenter");
+        assert_eq!(String::from_utf8_lossy(&read.stdout).trim(), value, "{path}");
+    }
+    world.remove(&id).await;
     world.assert_clean();
 }
