@@ -243,15 +243,17 @@ pub fn tell(context: &Context, record: &Record, action: &str, network: &str, nam
     context.events.publish("network", action, network, attributes);
 }
 
-/// Makes in a created container's namespace what was reserved, and leaves a witness of it.
-pub fn attach(context: &Context, attachment: &Attachment, pid: i32, directory: &Path) -> Result<()> {
-    write(directory, attachment)?;
-    let namespace = namespace(pid)
-        .map_err(|error| Error::system("cannot open the container's network namespace").because(error))?;
-    context
-        .networks
-        .attach(attachment, namespace.as_fd())
-        .map_err(|error| named(error, ""))
+/// Makes in a new container's namespace what was reserved, and leaves a witness of it.
+pub async fn attach(context: Arc<Context>, attachment: Attachment, pid: i32, directory: PathBuf) -> Result<()> {
+    let many = attachment.ports.len() > MANY_PORTS;
+    let attach = move || {
+        write(&directory, &attachment)?;
+        let namespace = namespace(pid)
+            .map_err(|error| Error::system("cannot open the container's network namespace").because(error))?;
+        let attached = context.networks.attach(&attachment, namespace.as_fd());
+        attached.map_err(|error| named(error, ""))
+    };
+    if many { blocking(attach).await } else { attach() }
 }
 
 /// A process's network namespace.

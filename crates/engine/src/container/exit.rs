@@ -29,6 +29,8 @@ impl Supervised {
                 self.show();
             }
             Some(Event::Exited(exit)) => self.ended(exit).await,
+            // Of a start that is over.
+            Some(Event::Network { .. }) => {}
             None => self.lost().await,
         }
     }

@@ -1,10 +1,10 @@
 //! `start`: a container gets its running side.
-use corten_runtime::shim::protocol::{Failure, FailureKind};
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     container::{attachment, handle::Attacher, links, state::Phase, supervised::Supervised},
     error::{Error, Kind, Result},
-    task::launch::{self, Task},
+    task::launch::{self, Task, Trouble},
 };
 
 impl Supervised {
@@ -53,8 +53,8 @@ impl Supervised {
         }
     }
 
-    /// Addresses and ports first, because they are what others may have; then the process; then its interfaces, before
-    /// its program runs.
+    /// Addresses and ports first, because they are what others may have; then the process; its interfaces while it
+    /// prepares itself, and before its program runs.
     async fn bring_up(&mut self, attachers: Vec<Attacher>) -> Result<Task, Trouble> {
         let shared = self.shared_network()?;
         let linked = links::linked(&self.record, &self.table)?;
@@ -65,10 +65,15 @@ impl Supervised {
         self.links = Some(targets);
         self.state.attachment = self.reserve().await?;
         self.write_etc()?;
-        let created = launch::create(&self.context, &self.record, shared.as_ref(), &environment.concat()).await?;
-        if let Some(attachment) = &self.state.attachment {
-            attachment::attach(&self.context, attachment, created.state.pid, created.directory())?;
-        }
+        let (context, attachment) = (Arc::clone(&self.context), self.state.attachment.clone());
+        let plug = |pid, directory: PathBuf| async move {
+            match attachment {
+                Some(attachment) => attachment::attach(context, attachment, pid, directory).await,
+                None => Ok(()),
+            }
+        };
+        let environment = environment.concat();
+        let created = launch::create(&self.context, &self.record, shared.as_ref(), &environment, plug).await?;
         Ok(created.start(attachers).await?)
     }
 
@@ -87,40 +92,5 @@ impl Supervised {
         }
         self.show();
         error
-    }
-}
-
-/// Why a container did not start, and the exit code that it has then.
-pub struct Trouble {
-    error: Error,
-    exit_code: i32,
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Trouble {
-        Trouble { error, exit_code: 128 }
-    }
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Trouble {
-        let (kind, exit_code) = match failure.kind {
-            FailureKind::NotFound => (Kind::Invalid, 127),
-            FailureKind::NotExecutable => (Kind::Invalid, 126),
-            FailureKind::Invalid => (Kind::Invalid, 128),
-            FailureKind::Gone | FailureKind::System => (Kind::System, 128),
-        };
-        // Clients tell these apart by words inside the message, which they know with this frame around it.
-        let message = match failure.kind {
-            FailureKind::Invalid => failure.message,
-            _ => format!(
-                "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: unknown",
-                failure.message
-            ),
-        };
-        Trouble {
-            error: Error::new(kind, message),
-            exit_code,
-        }
     }
 }

@@ -20,7 +20,7 @@ use corten_runtime::{
     security::filter::Filter,
     shim::{
         connection,
-        protocol::{Failure, FailureKind, Reply, TaskState, ToShim},
+        protocol::{Event, Failure, FailureKind, FromShim, Reply, TaskState, ToShim},
     },
     state,
 };
@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use crate::{
     container::{etc, handle::Attacher, log_config, record::Record},
     context::Context,
-    error::{Error, causes},
+    error::{Error, Kind, causes},
     task::{
         mounts::EtcFiles,
         shim::Line,
@@ -76,12 +76,18 @@ pub struct Shared {
 }
 
 /// Makes a container, up to the point where only its program is missing. `environment` is what links add to its own.
-pub async fn create(
+///
+/// `plug` is given a process in the container's network namespace as soon as there is one, and works while the shim does.
+pub async fn create<F>(
     context: &Context,
     record: &Record,
     shared: Option<&Shared>,
     environment: &[String],
-) -> Result<Created, Failure> {
+    plug: impl FnOnce(i32, PathBuf) -> F,
+) -> Result<Created, Trouble>
+where
+    F: Future<Output = crate::error::Result<()>>,
+{
     let path = context.store.layout().task(&record.id);
     let request =
         request(context, record, shared, environment, path.clone()).map_err(|error| invalid(error.to_string()))?;
@@ -96,10 +102,31 @@ pub async fn create(
 
     let shim = context.launcher.connect().map_err(system("cannot start a shim"))?;
     let mut line = Line::new(shim).map_err(system("cannot talk to the shim"))?;
-    let (reply, mut fds) = ask(&mut line, &ToShim::Launch, &plan).await?;
-    let (Reply::Created(state), Some(pidfd)) = (reply, fds.pop()) else {
-        return Err(unexpected());
+    let died = || system("the shim died");
+    line.send(&ToShim::Launch, &[plan.as_fd()]).await.map_err(died())?;
+    let (mut plug, mut plugged) = (Some(plug), Ok(()));
+    let (reply, mut fds) = loop {
+        match line.next().await.map_err(died())? {
+            (FromShim::Reply(reply), fds) => break (reply, fds),
+            (FromShim::Event(Event::Network { pid }), _) => {
+                if let Some(plug) = plug.take() {
+                    plugged = plug(pid, path.clone()).await;
+                }
+            }
+            (FromShim::Event(_), _) => return Err(unexpected().into()),
+        }
     };
+    let state = match reply {
+        Reply::Created(state) => state,
+        Reply::Failed(failure) => return Err(failure.into()),
+        _ => return Err(unexpected().into()),
+    };
+    // Only now, so that the shim has nothing under way any more when its directory goes.
+    plugged?;
+    if let Some(plug) = plug.take() {
+        plug(state.pid, path).await?;
+    }
+    let pidfd = fds.pop().ok_or_else(unexpected)?;
     Ok(Created {
         line,
         pidfd,
@@ -109,11 +136,6 @@ pub async fn create(
 }
 
 impl Created {
-    /// Where its shim keeps what the next daemon must know.
-    pub fn directory(&self) -> &Path {
-        self.directory.0.as_deref().expect("kept only by start")
-    }
-
     /// Lets the program run. When this returns, it does.
     pub async fn start(mut self, attachers: Vec<Attacher>) -> Result<Task, Failure> {
         for attacher in &attachers {
@@ -152,17 +174,6 @@ pub async fn attach(line: &mut Line, attacher: &Attacher) -> io::Result<()> {
     match line.request(&message, &[attacher.socket.as_fd()]).await? {
         (Reply::Failed(failure), _) => Err(io::Error::other(failure.message)),
         _ => Ok(()),
-    }
-}
-
-async fn ask(line: &mut Line, message: &ToShim, fd: &OwnedFd) -> Result<(Reply, Vec<OwnedFd>), Failure> {
-    match line
-        .request(message, &[fd.as_fd()])
-        .await
-        .map_err(system("the shim died"))?
-    {
-        (Reply::Failed(failure), _) => Err(failure),
-        answer => Ok(answer),
     }
 }
 
@@ -248,6 +259,42 @@ pub fn discard(directory: &Path) {
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::error!(directory = %directory.display(), %error, "cannot remove a task's directory");
+    }
+}
+
+/// Why a container did not start, and the exit code that it has then.
+#[derive(Debug)]
+pub struct Trouble {
+    pub error: Error,
+    pub exit_code: i32,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble { error, exit_code: 128 }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        let (kind, exit_code) = match failure.kind {
+            FailureKind::NotFound => (Kind::Invalid, 127),
+            FailureKind::NotExecutable => (Kind::Invalid, 126),
+            FailureKind::Invalid => (Kind::Invalid, 128),
+            FailureKind::Gone | FailureKind::System => (Kind::System, 128),
+        };
+        // Clients tell these apart by words inside the message, which they know with this frame around it.
+        let message = match failure.kind {
+            FailureKind::Invalid => failure.message,
+            _ => format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: unknown",
+                failure.message
+            ),
+        };
+        Trouble {
+            error: Error::new(kind, message),
+            exit_code,
+        }
     }
 }
 

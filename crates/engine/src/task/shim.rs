@@ -32,15 +32,30 @@ impl Line {
 
     /// Asks, and waits for the reply. Fails when the shim is gone.
     pub async fn request(&mut self, message: &ToShim, fds: &[BorrowedFd<'_>]) -> io::Result<(Reply, Vec<OwnedFd>)> {
+        self.send(message, fds).await?;
+        self.reply().await
+    }
+
+    /// Asks; the reply is waited for by itself.
+    pub async fn send(&mut self, message: &ToShim, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let send = |fd: &OwnedFd| connection::send(fd.as_fd(), message, fds);
-        self.fd.async_io(Interest::WRITABLE, send).await?;
+        self.fd.async_io(Interest::WRITABLE, send).await
+    }
+
+    /// The reply to what was sent last. Fails when the shim is gone.
+    pub async fn reply(&mut self) -> io::Result<(Reply, Vec<OwnedFd>)> {
         loop {
-            match self.receive().await? {
-                None => return Err(io::ErrorKind::ConnectionReset.into()),
-                Some((FromShim::Reply(reply), fds)) => return Ok((reply, fds)),
-                Some((FromShim::Event(event), _)) => self.events.push_back(event),
+            match self.next().await? {
+                (FromShim::Reply(reply), fds) => return Ok((reply, fds)),
+                (FromShim::Event(event), _) => self.events.push_back(event),
             }
         }
+    }
+
+    /// Whatever comes next while a reply is awaited. Fails when the shim is gone.
+    pub async fn next(&mut self) -> io::Result<(FromShim, Vec<OwnedFd>)> {
+        let received = self.receive().await?;
+        received.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 
     /// The next event; absent when the shim is gone. Nothing is lost when this is dropped half way.

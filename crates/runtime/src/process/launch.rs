@@ -65,6 +65,11 @@ pub(crate) struct Birthplace {
 }
 
 impl Birthplace {
+    /// Is the namespace that this process waits in the container's?
+    pub fn is_home(&self, plan: &ShimPlan) -> bool {
+        self.fresh_network && has_own_network(plan)
+    }
+
     /// Takes care of the child's network namespace; what is left for clone3 to make.
     fn settle(&self, namespaces: u64) -> Result<u64, Failure> {
         if !self.fresh_network {
@@ -81,6 +86,11 @@ impl Birthplace {
         namespace::enter(host.as_fd(), CLONE_NEWNET).context(say)?;
         Ok(namespaces)
     }
+}
+
+/// Has the container a network namespace of its own, new?
+pub(crate) fn has_own_network(plan: &ShimPlan) -> bool {
+    plan.namespaces & CLONE_NEWNET != 0
 }
 
 /// Makes the cgroup and clones the child, which sets to work at once: see [`Child::wait_until_ready`].

@@ -17,7 +17,7 @@ use rustix::{
     fs::{AtFlags, Mode, OFlags, fcntl_setfl, open, openat, renameat, unlinkat},
     io::Errno,
     net::{SocketFlags, accept_with},
-    process::getpid,
+    process::{Pid, getpid},
 };
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     error::Context,
     process::{
-        launch::{Birthplace, Child, clone_child},
+        launch::{Birthplace, Child, clone_child, has_own_network},
         plan::ShimPlan,
     },
     state::start_ticks,
@@ -106,8 +106,15 @@ fn set_up(
     child_offset: u64,
     birthplace: Birthplace,
 ) -> Result<Monitor, Failure> {
+    let at_home = birthplace.is_home(&plan);
+    if at_home {
+        show_network(connection, getpid());
+    }
     let mut child = clone_child(&plan, file.as_fd(), child_offset, &birthplace)?;
     drop(birthplace);
+    if has_own_network(&plan) && !at_home {
+        show_network(connection, child.pid);
+    }
     // The child is at work: what follows costs no time of its own.
     let prepared = prepare(&plan, &directory, &child);
     child.wait_until_ready()?;
@@ -134,6 +141,12 @@ fn set_up(
         child,
         own_pid_namespace: plan.namespaces & CLONE_NEWPID != 0,
     })
+}
+
+/// A daemon that is gone is found out later.
+fn show_network(connection: &OwnedFd, process: Pid) {
+    let pid = process.as_raw_nonzero().get();
+    let _ = send_any(connection.as_fd(), &FromShim::Event(Event::Network { pid }), &[]);
 }
 
 type Prepared = (Poll, OwnedFd, Option<Log>, TaskState, File);

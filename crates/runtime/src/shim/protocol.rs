@@ -67,6 +67,9 @@ pub enum Event {
     Exited(Exit),
     /// The kernel killed a process of the container for want of memory; the container may go on.
     OutOfMemory,
+    /// Only between `Launch` and its reply: the container's own network namespace is there, that of this process. What
+    /// is made in it from now on costs the start no time of its own.
+    Network { pid: i32 },
 }
 
 /// A living container, as its shim knows it.

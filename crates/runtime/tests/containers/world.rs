@@ -328,7 +328,7 @@ impl Container {
             match message {
                 FromShim::Reply(reply) => return reply,
                 FromShim::Event(Event::Exited(exit)) => self.exit = Some(exit),
-                FromShim::Event(Event::OutOfMemory) => {}
+                FromShim::Event(Event::OutOfMemory | Event::Network { .. }) => {}
             }
         }
     }
