@@ -5,4 +5,6 @@
 pub mod expression;
 pub mod list;
 pub mod set;
+#[cfg(test)]
+mod tests;
 pub mod transaction;
