@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    bridge,
     controller::Controller,
     dns::resolv_conf::{ResolvConf, needs_resolver},
     endpoints::{self, hexadecimal},
@@ -103,6 +104,7 @@ impl Controller {
         for (live, endpoint) in &held.networks {
             wires.extend(wiring::wire(live, endpoint, defaults, hairpin)?);
         }
+        make_way(held.networks.iter())?;
         wire::connect(namespace, &wires)?;
         drop(wires);
         let targets = held.targets();
@@ -141,8 +143,9 @@ impl Controller {
             self.resolver.update(&attachment.container, view);
             return Ok(());
         }
+        let user_network = held.networks.iter().any(|(live, _)| !live.network.default_bridge);
         let host = || ResolvConf::load(&self.config.resolv_conf);
-        if needs_resolver(&attachment.endpoints, &attachment.dns.servers, &host()) {
+        if user_network || needs_resolver(&attachment.endpoints, &attachment.dns.servers, &host()) {
             self.resolver.serve(&attachment.container, namespace, view)?;
         }
         Ok(())
@@ -211,6 +214,7 @@ impl Controller {
         let Some(wire) = wiring::wire(live, endpoint, nothing, hairpin)? else {
             return Ok(());
         };
+        make_way(held.networks.last())?;
         wire::connect(namespace, std::slice::from_ref(&wire))?;
         let rest = self.route(held, before, namespace).and_then(|()| {
             let targets = held.targets();
@@ -291,6 +295,19 @@ impl Controller {
 
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().expect("no panic while locked")
+}
+
+/// Nobody else answers at these endpoints' addresses any more.
+fn make_way<'a>(networks: impl IntoIterator<Item = &'a (Arc<Live>, Endpoint)>) -> Result<()> {
+    let predecessors = networks
+        .into_iter()
+        .flat_map(|(live, endpoint)| live.predecessors(endpoint));
+    let predecessors: Vec<String> = predecessors.collect();
+    match predecessors.is_empty() {
+        true => Ok(()),
+        false => bridge::unplug(&predecessors)
+            .map_err(|error| Error::system("cannot take an ended container's interface down").because(error)),
+    }
 }
 
 /// Which endpoints have the default routes.

@@ -268,6 +268,25 @@ pub fn adopt(bridge: &str, wires: &[&str]) -> io::Result<()> {
     Ok(socket.transact(&mut batch)?)
 }
 
+/// Takes ends of veths down whose containers ended a moment ago, for others have their addresses now. Those that the kernel
+/// has taken away already are no error.
+pub fn unplug(wires: &[String]) -> io::Result<()> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    for wire in wires {
+        let mut batch = Batch::new();
+        let down = Changes {
+            up: Some(false),
+            ..Changes::default()
+        };
+        link::change(&mut batch, Target::Name(wire), &down);
+        match socket.transact(&mut batch) {
+            Err(refusal) if refusal.errno != Errno::NODEV => return Err(refusal.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

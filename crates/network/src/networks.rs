@@ -3,7 +3,7 @@
 //! The lock is held for microseconds and never while the kernel works, so that containers start at once. A network that
 //! is being removed is closed first: nobody gets an address of it from then on.
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Mutex, MutexGuard},
 };
@@ -40,7 +40,12 @@ struct State {
     /// Containers that have an endpoint here.
     members: BTreeSet<String>,
     closed: bool,
+    /// Interfaces of those who left lately, with their addresses: the kernel may not have taken them down yet.
+    lately: VecDeque<(Vec<IpAddr>, String)>,
 }
+
+/// How many of those who left are remembered: more than the kernel ever has waiting.
+const LATELY: usize = 256;
 
 /// Addresses of one endpoint, with what its subnets say.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,7 @@ impl Live {
             addresses,
             members: BTreeSet::new(),
             closed: false,
+            lately: VecDeque::new(),
         };
         Ok(Live {
             network,
@@ -155,9 +161,27 @@ impl Live {
     /// Gives a member's addresses back. One that is no member has none.
     pub fn leave(&self, container: &str, endpoint: &Endpoint) {
         let mut state = self.state();
-        if state.members.remove(container) {
-            addresses(endpoint).for_each(|address| state.give_back(address));
+        if !state.members.remove(container) {
+            return;
         }
+        addresses(endpoint).for_each(|address| state.give_back(address));
+        if !endpoint.host_interface.is_empty() {
+            let left = (addresses(endpoint).collect(), endpoint.host_interface.clone());
+            state.lately.push_back(left);
+        }
+        if state.lately.len() > LATELY {
+            state.lately.pop_front();
+        }
+    }
+
+    /// Interfaces on the host that had this endpoint's addresses a moment ago, and may be there still: whoever restarts
+    /// with an address of its own is quicker than the kernel is with the namespace that it had before. Told once.
+    pub fn predecessors(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut state = self.state();
+        let same = |left: &[IpAddr]| addresses(endpoint).any(|address| left.contains(&address));
+        let (gone, kept) = state.lately.drain(..).partition(|(left, _)| same(left));
+        state.lately = kept;
+        VecDeque::into_iter(gone).map(|(_, interface)| interface).collect()
     }
 
     /// Lets nobody join any more; refused with the members while there are some.

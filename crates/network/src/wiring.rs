@@ -32,7 +32,7 @@ pub fn bridge_addresses(live: &Live) -> Vec<IpNet> {
         .collect()
 }
 
-/// What the firewall is told of a network; nothing of those without a bridge.
+/// What the firewall is told of a network; nothing of those without a bridge. `proxy`: are ports' sockets forwarded?
 pub fn bridge_rules(live: &Live, proxy: bool) -> Option<BridgeRules> {
     let options = live.bridge()?;
     let network = &live.network;

@@ -279,3 +279,23 @@ fn dual_stack_servers_are_reached_over_ipv6_as_well() {
         assert!(!talk(&mut stream, b'x'), "it was only accepted");
     });
 }
+
+#[test]
+fn whoever_restarts_with_an_address_of_its_own_is_not_taken_for_its_predecessor() {
+    world(|world| {
+        let controller = world.daemon();
+        let net = network(&controller, "web", "10.77.0.0/24", &[]);
+        let mut wish = endpoint(&net);
+        wish.ipv4 = "10.77.0.50".parse().ok();
+        // Their namespaces live on, as the kernel's own do for a while.
+        let mut ended = Vec::new();
+        for _ in 0..4 {
+            let container = Container::start(&controller, &request("c", vec![wish.clone()]));
+            let listener = container.run(|| TcpListener::bind("0.0.0.0:80").expect("free"));
+            connect(container.at(80)).expect("the one that listens is reached");
+            drop(listener);
+            controller.release(&id("c"));
+            ended.push(container);
+        }
+    });
+}
