@@ -71,8 +71,8 @@ impl NetworkService {
                 return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
             }
         }
-        let dangling = corten_api::filters::switch(filters, "dangling")
-            .map_err(|error| Error::invalid(error.to_string()))?;
+        let dangling =
+            corten_api::filters::switch(filters, "dangling").map_err(|error| Error::invalid(error.to_string()))?;
         let mut views = self.views(self.context.network_records.all());
         views.retain(|view| {
             let model = &view.record.network;

@@ -7,7 +7,7 @@ use corten_engine::{
     error::Kind,
 };
 
-use crate::world::{World, named, shell};
+use crate::world::{World, named, parent, shell};
 
 crate::tests![
     a_container_runs_to_its_end_and_goes,
@@ -17,6 +17,7 @@ crate::tests![
     what_runs_cannot_be_removed_without_force,
     stop_takes_the_signal_and_then_kills,
     fifty_throw_away_containers_lose_nothing,
+    the_first_of_a_cgroup_parent_start_at_once,
     a_container_can_be_paused_renamed_and_started_again,
     anonymous_volumes_go_with_their_container,
     lists_are_filtered_and_the_rest_is_pruned,
@@ -276,5 +277,37 @@ async fn lists_are_filtered_and_the_rest_is_pruned() {
     expected.sort();
     assert_eq!(pruned, expected);
     world.remove(&second).await;
+    world.assert_clean();
+}
+
+/// On cgroup v1 a directory is no use until its cpuset is filled in: whoever comes between must not fail.
+async fn the_first_of_a_cgroup_parent_start_at_once() {
+    let world = World::new().await;
+    for round in 0..5 {
+        let own = format!("{}/round-{round}", parent());
+        let starts = (0..4).map(|_| {
+            let mut options = shell("true");
+            options.host_config.cgroup_parent = format!("/{own}");
+            let engine = world.engine().clone();
+            tokio::spawn(async move {
+                let containers = engine.containers();
+                let created = containers.create_on(Base::default(), options).await.expect("created");
+                let end = containers
+                    .wait(&created.id, WaitCondition::NextExit)
+                    .await
+                    .expect("waiting");
+                containers.start(&created.id).await.expect("started");
+                end.await;
+                created.id
+            })
+        });
+        for start in starts.collect::<Vec<_>>() {
+            world.remove(&start.await.expect("no panic")).await;
+        }
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(&own));
+        }
+        let _ = std::fs::remove_dir(std::path::Path::new("/sys/fs/cgroup").join(&own));
+    }
     world.assert_clean();
 }

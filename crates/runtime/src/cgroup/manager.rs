@@ -16,7 +16,7 @@ use super::error::Error;
 use super::files;
 use super::hierarchy::Hierarchies;
 pub use super::plan::CgroupPlan;
-use super::plan::{self, LegacyPlan, UnifiedPlan, Write};
+use super::plan::{self, LegacyPlan, Seed, UnifiedPlan, Write};
 use super::stats::{self, Stats};
 use crate::shim::protocol::CgroupRecord;
 
@@ -120,19 +120,16 @@ fn create_legacy(plan: &LegacyPlan, path: &str, made: &mut Made) -> Result<Strin
     let seed = plan.seed.as_ref();
     made.make(mount, &leaf, |parent| {
         if let Some(seed) = seed {
-            // Children of this directory inherit by themselves, which is much cheaper than writing.
-            let values = [
-                ("cpuset.cpus", &*seed.cpus),
-                ("cpuset.mems", &*seed.mems),
-                ("cgroup.clone_children", "1"),
-            ];
-            for (file, value) in values {
-                // Joining the leaf fails with a clear error when this did.
-                let _ = files::write(&parent.join(file), value);
-            }
+            sow(parent, seed);
         }
     })?;
     if let Some(seed) = seed {
+        // Another container's start may have made the parent a moment ago, and not filled it yet.
+        for ancestor in ancestors_below(mount, &leaf) {
+            if files::read(&ancestor.join("cpuset.cpus")).is_ok_and(|cpus| cpus.trim().is_empty()) {
+                sow(&ancestor, seed);
+            }
+        }
         // Before the user's own choice, which may leave one of the two unset.
         for (file, value) in [("cpuset.cpus", &seed.cpus), ("cpuset.mems", &seed.mems)] {
             let file = leaf.join(file);
@@ -147,6 +144,20 @@ fn create_legacy(plan: &LegacyPlan, path: &str, made: &mut Made) -> Result<Strin
         apply(directory.as_fd(), &leaf, &plan.writes)?;
     }
     Ok(leaf.to_string_lossy().into_owned())
+}
+
+/// Gives a new directory of the cpuset hierarchy what its children need. They inherit it by themselves then, which is much
+/// cheaper than writing.
+fn sow(directory: &Path, seed: &Seed) {
+    let values = [
+        ("cpuset.cpus", &*seed.cpus),
+        ("cpuset.mems", &*seed.mems),
+        ("cgroup.clone_children", "1"),
+    ];
+    for (file, value) in values {
+        // Joining the leaf fails with a clear error when this did.
+        let _ = files::write(&directory.join(file), value);
+    }
 }
 
 fn create_unified(plan: &UnifiedPlan, path: &str, made: &mut Made) -> Result<(String, OwnedFd), Error> {
