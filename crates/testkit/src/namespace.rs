@@ -120,9 +120,9 @@ impl Namespace {
         other.ip(["link", "set", other_name, "up"]);
     }
 
-    /// Gives an interface an address with its prefix, usable at once.
+    /// Gives an interface an address with its prefix, usable at once, unless it has it.
     pub fn add_address(&self, interface: &str, address: &str) {
-        let mut words = vec!["address", "add", address, "dev", interface];
+        let mut words = vec!["address", "replace", address, "dev", interface];
         if address.contains(':') {
             words.push("nodad");
         }
