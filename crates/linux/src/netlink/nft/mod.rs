@@ -8,3 +8,4 @@ pub mod set;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+pub mod watch;
