@@ -17,7 +17,7 @@ use crate::{
     bridge::{self, BridgeSpec},
     dns::resolver::{self, Resolver},
     error::{Error, Result},
-    firewall::table::Firewall,
+    firewall::{keeper::Keeper, table::Firewall},
     foreign,
     forward::Forwarding,
     held::Held,
@@ -62,6 +62,7 @@ pub struct Restored<'a> {
 pub struct Controller {
     pub(crate) config: Config,
     pub(crate) firewall: Arc<Firewall>,
+    _keeper: Keeper,
     pub(crate) forwarding: Forwarding,
     pub(crate) publisher: Publisher,
     pub(crate) resolver: Resolver,
@@ -88,6 +89,7 @@ impl Controller {
         let guard = Box::new(move |opened: &_| guard.set_opened(opened));
         let forwarding = Forwarding::open(&config.table, &firewall.opened()?, guard)?;
         Ok(Controller {
+            _keeper: Keeper::start(Arc::clone(&firewall))?,
             firewall,
             forwarding,
             publisher: Publisher::new(runtime.clone(), config.proxy),

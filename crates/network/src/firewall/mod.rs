@@ -3,6 +3,7 @@
 //! `table.rs` is what the controller talks to. The ruleset is written down once, in `rules.rs`; which elements a published
 //! port has, in `ports.rs`.
 mod flows;
+pub mod keeper;
 pub mod model;
 mod phrases;
 mod ports;

@@ -33,6 +33,7 @@ use crate::firewall::{
 };
 
 pub(super) const USER: &str = "user";
+pub(super) const FORWARD: &str = "forward";
 pub(super) const UPLINKS4: &str = "uplinks4";
 pub(super) const UPLINKS6: &str = "uplinks6";
 
@@ -124,7 +125,7 @@ pub(super) fn write_skeleton(change: &mut Transaction) {
     change.chain("postrouting", base(ChainKind::Nat, Hook::Postrouting, 100));
     change.rule("postrouting", &from_map("leave"));
     change.rule("postrouting", &to_map("arrive"));
-    change.chain("forward", base(ChainKind::Filter, Hook::Forward, 0));
+    change.chain(FORWARD, base(ChainKind::Filter, Hook::Forward, 0));
     write_forward(change);
 }
 
@@ -146,11 +147,11 @@ fn write_ports(change: &mut Transaction) {
 
 fn write_forward(change: &mut Transaction) {
     change.chain(STRANGERS, None);
-    change.rule("forward", &jump(USER));
-    change.rule("forward", &from_map("from"));
-    change.rule("forward", &to_map("to"));
-    change.rule("forward", &rule([from_any(BRIDGES), accept()]));
-    change.rule("forward", &jump(STRANGERS));
+    change.rule(FORWARD, &jump(USER));
+    change.rule(FORWARD, &from_map("from"));
+    change.rule(FORWARD, &to_map("to"));
+    change.rule(FORWARD, &rule([from_any(BRIDGES), accept()]));
+    change.rule(FORWARD, &jump(STRANGERS));
 }
 
 /// What we made forward must not become a router. What somebody else has translated is wanted by somebody else, and what

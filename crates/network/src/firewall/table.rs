@@ -1,7 +1,8 @@
 //! The firewall table: what the controller changes in it.
 //!
 //! The table belongs to us but for the chains and sets whose names begin with `user`, which are the operator's. Each verb
-//! is one transaction. Should somebody have taken the table away (`nft flush ruleset`), the next verb makes it anew.
+//! is one transaction. Should somebody have taken the table away (`nft flush ruleset`), the next verb makes it anew, or the
+//! [`Keeper`](crate::firewall::keeper::Keeper) before.
 use std::{
     collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -197,11 +198,26 @@ impl Firewall {
         })
     }
 
+    /// Makes the table anew if we made it and it is there no more, or only what the operator has put into it.
+    pub fn mend(&self) -> Result<()> {
+        let mut state = self.state();
+        let chains =
+            list::chains(&mut state.socket).map_err(|refusal| self.failed("cannot read the firewall", refusal))?;
+        let ours = |chain: &list::Chain| {
+            chain.family == Family::Inet as u8 && chain.table == self.table && chain.name == rules::FORWARD
+        };
+        if !state.built || chains.iter().any(ours) {
+            return Ok(());
+        }
+        self.rebuild_lost(&mut state)
+    }
+
     /// Takes the whole table away, the operator's part with it.
     pub fn destroy(&self) -> Result<()> {
         let mut state = self.state();
         state.networks.clear();
         state.ports.clear();
+        state.built = false;
         let mut change = self.change();
         change.delete_table();
         match change.commit(&mut state.socket) {
@@ -237,14 +253,16 @@ impl Firewall {
     fn commit(&self, state: &mut State, change: Transaction, doing: &str) -> Result<()> {
         match change.commit(&mut state.socket) {
             Ok(()) => Ok(()),
-            Err(refusal) if refusal.errno == Errno::NOENT => {
-                if state.built {
-                    tracing::warn!("somebody changed the nftables table {}: it is made anew", self.table);
-                }
-                self.rebuild_from(state)
-            }
+            Err(refusal) if refusal.errno == Errno::NOENT => self.rebuild_lost(state),
             Err(refusal) => Err(self.failed(doing, refusal)),
         }
+    }
+
+    fn rebuild_lost(&self, state: &mut State) -> Result<()> {
+        if state.built {
+            tracing::warn!("somebody changed the nftables table {}: it is made anew", self.table);
+        }
+        self.rebuild_from(state)
     }
 
     fn failed(&self, doing: &str, refusal: Refusal) -> Error {

@@ -1,9 +1,19 @@
 //! Published ports, as seen from the other host and from the host itself.
+use std::{sync::Arc, thread, time::Duration};
+
 use super::world::{
     A1, A1_6, B1, HOST, HOST6, OTHER, OTHER6, Setting, ask_udp, at, connect, echoes, rule, run, seen, seen_udp,
     udp_socket, world,
 };
-use crate::{firewall::model::GatewayMode, model::Protocol};
+use crate::{
+    firewall::{
+        keeper::Keeper,
+        model::{BridgeRules, GatewayMode},
+        table::Firewall,
+    },
+    model::Protocol,
+    testing::alone,
+};
 
 #[test]
 fn the_other_host_is_seen_with_its_own_address() {
@@ -229,13 +239,48 @@ fn connections_survive_a_rebuild() {
         let (mut local, _) = connect("127.0.0.1", 8080).expect("published");
         for _ in 0..3 {
             // As after a restart of the daemon: nobody knows what the kernel has.
-            let firewall = crate::firewall::table::Firewall::open("corten").expect("netlink");
+            let firewall = Firewall::open("corten").expect("netlink");
             firewall.rebuild(&networks, &[port]).expect("allowed");
             for stream in [&mut published, &mut masqueraded, &mut local] {
                 assert!(echoes(stream));
             }
         }
     });
+}
+
+#[test]
+fn a_table_that_somebody_removed_comes_back_by_itself() {
+    alone(|| {
+        let firewall = Arc::new(Firewall::open("corten").expect("netlink"));
+        let keeper = Keeper::start(Arc::clone(&firewall)).expect("threads");
+        let networks = [BridgeRules::new("br-a", vec!["10.8.0.0/24".parse().expect("a subnet")])];
+        let ports = [rule(Protocol::Tcp, "0.0.0.0", 8080, A1)];
+        firewall.rebuild(&networks, &ports).expect("allowed");
+        let list = || run(&["nft", "list", "ruleset"]);
+        let whole = list();
+        // The second time only the operator's chain is there, as an operator's file would make it.
+        for command in [
+            "flush ruleset",
+            "flush ruleset; add table inet corten; add chain inet corten user",
+        ] {
+            run(&["nft", command]);
+            assert_ne!(list(), whole);
+            for _ in 0..200 {
+                if sorted(&list()) == sorted(&whole) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert_eq!(sorted(&list()), sorted(&whole));
+        }
+        drop(keeper);
+    });
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
 }
 
 #[test]
