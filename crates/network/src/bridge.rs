@@ -8,7 +8,7 @@ use corten_linux::netlink::{
     message::Batch,
     route::{
         address,
-        link::{self, Changes, Kind, NewLink, Target},
+        link::{self, Changes, Kind, NewLink, Port, Target},
         list::{self, Link},
     },
     socket::{Protocol, Refusal, Socket},
@@ -248,24 +248,32 @@ pub fn sweep(litter: &Litter) -> io::Result<()> {
     result
 }
 
-/// Makes interfaces ports of a bridge again, which lost them when it was made anew while containers ran.
-pub fn adopt(bridge: &str, wires: &[&str]) -> io::Result<()> {
+/// Makes interfaces ports of a bridge again, which lost them when it was made anew while containers ran. `port` is what
+/// such ports are like.
+pub fn adopt(bridge: &str, wires: &[&str], port: Port) -> io::Result<()> {
     let mut socket = Socket::open(Protocol::Route)?;
     let index = link::index(&socket, bridge)?.ok_or(Errno::NODEV)?;
     let links = list::links(&mut socket).map_err(io::Error::from)?;
-    let mut batch = Batch::new();
-    for link in links
+    let lost = links
         .iter()
-        .filter(|link| wires.contains(&&*link.name) && link.master != Some(index))
-    {
+        .filter(|link| wires.contains(&&*link.name) && link.master != Some(index));
+    let mut batch = Batch::new();
+    for link in lost {
         let join = Changes {
             master: Some(index),
             up: Some(true),
             ..Changes::default()
         };
+        let flags = Changes {
+            port: Some(port),
+            ..Changes::default()
+        };
         link::change(&mut batch, Target::Index(link.index), &join);
+        link::change(&mut batch, Target::Index(link.index), &flags);
     }
-    Ok(socket.transact(&mut batch)?)
+    socket.transact(&mut batch)?;
+    let _ = link::settle(&socket, bridge);
+    Ok(())
 }
 
 /// Takes ends of veths down whose containers ended a moment ago, for others have their addresses now. Those that the kernel

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use corten_linux::netlink::route::link::Port;
+
 use crate::{
     bridge,
     controller::{Controller, Restored},
@@ -97,11 +99,16 @@ impl Controller {
             .collect();
         let litter = bridge::litter(&self.config.table, &interfaces, &wires).map_err(failed)?;
         bridge::sweep(&litter).map_err(failed)?;
-        for live in live.iter().filter(|live| live.bridge().is_some()) {
+        for live in &live {
+            let Some(options) = live.bridge() else { continue };
             let own = endpoints().filter(|(on, _)| on.id() == live.id());
             let own: Vec<&str> = own.map(|(_, endpoint)| endpoint.host_interface.as_str()).collect();
             if !own.is_empty() {
-                bridge::adopt(&live.network.interface, &own).map_err(failed)?;
+                let port = Port {
+                    isolated: !options.icc,
+                    hairpin: wiring::needs_hairpin(),
+                };
+                bridge::adopt(&live.network.interface, &own, port).map_err(failed)?;
             }
         }
         Ok(())

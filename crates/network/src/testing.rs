@@ -1,8 +1,11 @@
 //! Network namespaces of tests: the machine's own is never touched.
 use std::{
     fs::File,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, OwnedFd},
     panic, thread,
+    time::Duration,
 };
 
 use corten_linux::namespace::{bring_loopback_up, unshare};
@@ -32,4 +35,20 @@ pub fn new_namespace() -> OwnedFd {
     let namespace = namespace.join().expect("it does not panic");
     inside(namespace.as_fd(), bring_loopback_up).expect("new namespaces have one");
     namespace
+}
+
+/// Does `from` reach a server that listens in `to`? An IPv6 address may take a second attempt of the kernel's: a
+/// worker joins its multicast group.
+pub fn reaches(from: &OwnedFd, to: &OwnedFd, address: &str) -> bool {
+    let address: SocketAddr = address.parse().expect("valid");
+    let server = inside(to.as_fd(), || TcpListener::bind(address)).expect("its own address");
+    let patience = Duration::from_millis(if address.is_ipv6() { 10_000 } else { 900 });
+    let client = inside(from.as_fd(), || TcpStream::connect_timeout(&address, patience));
+    let Ok(mut client) = client else { return false };
+    let (mut peer, _) = server.accept().expect("it is connected");
+    peer.write_all(b"hello").expect("connected");
+    drop(peer);
+    let mut text = String::new();
+    client.read_to_string(&mut text).expect("connected");
+    text == "hello"
 }

@@ -161,3 +161,166 @@ fn failed(name: &str, refusal: Refusal) -> Error {
         _ => Error::system(format!("cannot make interface {name}")).because(io::Error::from(refusal)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use corten_linux::netlink::route::link::Peer;
+    use ipnet::IpNet;
+
+    use super::*;
+    use crate::{
+        model::Mac,
+        namespace::inside,
+        testing::{alone, new_namespace, reaches},
+        wire::{self, Gateway, Plug, Wire},
+    };
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("valid")
+    }
+
+    /// A cable between `eth0` here and `eth0` of another host.
+    fn cable() -> OwnedFd {
+        let other = new_namespace();
+        let peer = Peer {
+            name: "eth0",
+            mac: None,
+            mtu: None,
+            namespace: Some(other.as_fd()),
+        };
+        let mut socket = open().expect("netlink");
+        let mut batch = Batch::new();
+        link::create(&mut batch, &NewLink::new("eth0", Kind::Veth { peer }));
+        socket.transact(&mut batch).expect("root");
+        for namespace in [None, Some(&other)] {
+            let up = || {
+                bring_up(&mut open().expect("netlink"), "eth0");
+                Ok(())
+            };
+            match namespace {
+                None => up(),
+                Some(namespace) => inside(namespace.as_fd(), up),
+            }
+            .expect("root");
+        }
+        link::settle(&socket, "eth0").expect("there");
+        other
+    }
+
+    fn bring_up(socket: &mut Socket, name: &str) {
+        let mut batch = Batch::new();
+        let up = Changes {
+            up: Some(true),
+            ..Changes::default()
+        };
+        link::change(&mut batch, Target::Name(name), &up);
+        socket.transact(&mut batch).expect("root");
+    }
+
+    fn give_address(namespace: &OwnedFd, name: &str, address: &str) {
+        let address = net(address);
+        inside(namespace.as_fd(), || {
+            let mut socket = open().expect("netlink");
+            let index = link::index(&socket, name)?.expect("there");
+            let mut batch = Batch::new();
+            corten_linux::netlink::route::address::add(&mut batch, index, address.addr(), address.prefix_len());
+            Ok(socket.transact(&mut batch)?)
+        })
+        .expect("root");
+    }
+
+    fn wire<'a>(plug: Plug<'a>, addresses: &[&str], defaults: &[Gateway]) -> Wire<'a> {
+        Wire {
+            network: "lan",
+            plug,
+            interface: "eth0",
+            mac: match plug {
+                Plug::Ipvlan { .. } => None,
+                _ => Some(Mac([2, 0x42, 10, 7, 0, 2])),
+            },
+            addresses: addresses.iter().map(|text| net(text)).collect(),
+            defaults: defaults.to_vec(),
+            mtu: None,
+            sysctls: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_container_is_on_a_vlan_of_an_interface() {
+        alone(|| {
+            let other = cable();
+            match parent("eth0.50", "corten-test") {
+                Err(error) if error.kind() == crate::error::Kind::Unsupported => {
+                    return eprintln!("skipped: this kernel has no 802.1Q");
+                }
+                made => assert_eq!(made.expect("root"), Origin::Ours),
+            }
+            assert_eq!(parent("eth0.50", "corten-test").expect("it is there"), Origin::Ours);
+            assert_eq!(parent("eth0.50", "another").expect("it is there"), Origin::Foreign);
+            let vlan = list::link(&mut open().expect("netlink"), "eth0.50")
+                .expect("allowed")
+                .expect("made");
+            assert_eq!((vlan.vlan, vlan.up), (Some(50), true));
+            inside(other.as_fd(), || Ok(parent("eth0.50", "other host").expect("root"))).expect("root");
+            give_address(&other, "eth0.50", "10.7.0.9/24");
+            give_address(&other, "eth0", "10.8.0.9/24");
+            let container = new_namespace();
+            let plug = Plug::Macvlan {
+                parent: "eth0.50",
+                mode: MacvlanMode::Bridge,
+            };
+            let both = ["10.7.0.2/24", "10.8.0.2/24"];
+            wire::connect(container.as_fd(), &[wire(plug, &both, &[])]).expect("root");
+            assert!(reaches(&container, &other, "10.7.0.9:80"));
+            // Not on that VLAN.
+            assert!(!reaches(&container, &other, "10.8.0.9:80"));
+            remove("eth0.50", "another").expect("not theirs: stays");
+            remove("eth0.50", "corten-test").expect("root");
+            assert_eq!(link::index(&open().expect("netlink"), "eth0.50"), Ok(None));
+        });
+    }
+
+    #[test]
+    fn ipvlans_reach_each_other_and_the_world() {
+        for mode in [IpvlanMode::L2, IpvlanMode::L3, IpvlanMode::L3s] {
+            alone(move || {
+                if let Err(error) = check_kernel("ipvlan") {
+                    return eprintln!("skipped: {error}");
+                }
+                let other = cable();
+                let (one, two) = (new_namespace(), new_namespace());
+                let plug = Plug::Ipvlan {
+                    parent: "eth0",
+                    mode,
+                    flag: IpvlanFlag::Bridge,
+                };
+                for (namespace, address) in [(&one, "10.7.0.2/24"), (&two, "10.7.0.3/24")] {
+                    wire::connect(namespace.as_fd(), &[wire(plug, &[address], &[Gateway::OnLink4])]).expect("root");
+                }
+                assert!(reaches(&one, &two, "10.7.0.3:80"), "{mode:?}");
+                if mode == IpvlanMode::L2 {
+                    give_address(&other, "eth0", "10.7.0.9/24");
+                    assert!(reaches(&one, &other, "10.7.0.9:80"));
+                }
+                dead_end("dm-1", "corten-test").expect("root");
+                let inner = Wire {
+                    interface: "eth1",
+                    ..wire(
+                        Plug::Ipvlan {
+                            parent: "dm-1",
+                            mode,
+                            flag: IpvlanFlag::Private,
+                        },
+                        &["10.9.0.2/24"],
+                        &[],
+                    )
+                };
+                wire::connect(one.as_fd(), &[inner]).expect("root");
+                wire::disconnect(one.as_fd(), "eth1").expect("root");
+                remove("dm-1", "corten-test").expect("root");
+            });
+        }
+    }
+}

@@ -475,18 +475,13 @@ fn error_of(wire: &Wire, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read, Write},
-        net::{SocketAddr, TcpListener, TcpStream},
-        os::fd::{AsFd, OwnedFd},
-        time::Duration,
-    };
+    use std::os::fd::{AsFd, OwnedFd};
 
     use super::*;
     use crate::{
         bridge::{self, BridgeSpec},
         error::Kind as Why,
-        testing::{alone, new_namespace},
+        testing::{alone, new_namespace, reaches},
         vlan,
     };
 
@@ -589,22 +584,6 @@ mod tests {
         inside(namespace.as_fd(), || Ok(names())).expect("root")
     }
 
-    /// Does `from` reach a server that listens in `to`? An IPv6 address may take a second attempt of the kernel's: a
-    /// worker joins its multicast group.
-    fn reaches(from: &OwnedFd, to: &OwnedFd, address: &str) -> bool {
-        let address: SocketAddr = address.parse().expect("valid");
-        let server = inside(to.as_fd(), || TcpListener::bind(address)).expect("its own address");
-        let patience = Duration::from_millis(if address.is_ipv6() { 10_000 } else { 900 });
-        let client = inside(from.as_fd(), || TcpStream::connect_timeout(&address, patience));
-        let Ok(mut client) = client else { return false };
-        let (mut peer, _) = server.accept().expect("it is connected");
-        peer.write_all(b"hello").expect("connected");
-        drop(peer);
-        let mut text = String::new();
-        client.read_to_string(&mut text).expect("connected");
-        text == "hello"
-    }
-
     #[test]
     fn two_containers_reach_each_other_over_both_families() {
         alone(|| {
@@ -685,6 +664,68 @@ mod tests {
             let error = connect(container.as_fd(), &[wire("br0", "br0", &[])]).expect_err("taken");
             assert_eq!(error.kind(), Why::Conflict);
             assert_eq!((names(), names_in(&container)), (before, vec!["lo".to_owned()]));
+        });
+    }
+
+    #[test]
+    fn ports_of_a_bridge_made_anew_are_what_they_were() {
+        alone(|| {
+            make_bridge("br0", &["10.7.0.1/24"]);
+            let here = OwnedFd::from(std::fs::File::open("/proc/thread-self/ns/net").expect("proc"));
+            let container = new_namespace();
+            connect(container.as_fd(), &[wire("br0", "veth1", &["10.7.0.2/24"])]).expect("root");
+            bridge::remove("br0").expect("root");
+            make_bridge("br0", &["10.7.0.1/24"]);
+            let port = Port {
+                isolated: true,
+                hairpin: true,
+            };
+            bridge::adopt("br0", &["veth1"], port).expect("root");
+            let links = links();
+            let end = links.iter().find(|link| link.name == "veth1").expect("it stayed");
+            assert!(end.isolated && end.hairpin && end.master.is_some());
+            bridge::adopt("br0", &["veth1"], port).expect("nothing to do");
+            assert!(reaches(&here, &container, "10.7.0.2:80"));
+        });
+    }
+
+    #[test]
+    fn a_full_bridge_is_named_with_its_limit() {
+        alone(|| {
+            make_bridge("br0", &["10.7.0.1/24"]);
+            let mut host = Socket::open(Protocol::Route).expect("netlink");
+            let master = link::index(&host, "br0").expect("allowed");
+            let names: Vec<_> = (0..1024)
+                .map(|number| (format!("a{number}"), format!("b{number}")))
+                .collect();
+            // Both ends of a veth are ports, until there is one port left to have.
+            for pairs in names[..511].chunks(64) {
+                let mut batch = Batch::new();
+                for (one, other) in pairs {
+                    let peer = Peer {
+                        name: other,
+                        mac: None,
+                        mtu: None,
+                        namespace: None,
+                    };
+                    let veth = NewLink {
+                        master,
+                        ..NewLink::new(one, Kind::Veth { peer })
+                    };
+                    link::create(&mut batch, &veth);
+                    let join = Changes {
+                        master,
+                        ..Changes::default()
+                    };
+                    link::change(&mut batch, Target::Name(other), &join);
+                }
+                host.transact(&mut batch).expect("root");
+            }
+            let (last, late) = (new_namespace(), new_namespace());
+            connect(last.as_fd(), &[wire("br0", "veth1", &["10.7.0.2/24"])]).expect("one port is left");
+            let error = connect(late.as_fd(), &[wire("br0", "veth2", &["10.7.0.3/24"])]).expect_err("none is left");
+            assert_eq!(error.to_string(), "network web is full: a bridge takes 1023 interfaces");
+            assert_eq!(names_in(&late), ["lo"]);
         });
     }
 }
