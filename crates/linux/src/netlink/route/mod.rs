@@ -3,4 +3,6 @@ pub mod address;
 pub mod link;
 pub mod list;
 pub mod path;
+#[cfg(test)]
+mod tests;
 pub mod watch;
