@@ -45,10 +45,7 @@ impl Forwarding {
     /// Begins to follow the calling thread's network namespace. `owner` is whose bridges are ours, `before` what an earlier
     /// daemon opened. Nothing changes before the first [`Forwarding::enable`].
     pub fn open(owner: &str, before: &Opened, guard: Guard) -> Result<Forwarding> {
-        let way = match sysctl::read("ipv6/conf/default/force_forwarding") {
-            Ok(Some(_)) => Way::Single,
-            _ => Way::Global,
-        };
+        let way = if has_single_ipv6() { Way::Single } else { Way::Global };
         Forwarding::open_by(way, owner, before, guard)
     }
 
@@ -142,6 +139,11 @@ enum Way {
     Single,
     /// All or nothing.
     Global,
+}
+
+/// Can IPv6 forward from one interface (6.17)?
+fn has_single_ipv6() -> bool {
+    matches!(sysctl::read("ipv6/conf/default/force_forwarding"), Ok(Some(_)))
 }
 
 /// By family where there are two.
@@ -541,7 +543,9 @@ mod tests {
             assert_eq!(*told.lock().expect("nobody panicked"), [both]);
             for family in Family::BOTH {
                 assert!(reaches(&first, &container, family), "{family:?}");
-                assert_eq!(sysctl::read(family.global_switch()).expect("there"), Some(0));
+                let whole = matches!(family, Family::Ipv6) && !has_single_ipv6();
+                let expected = Some(whole.into());
+                assert_eq!(sysctl::read(family.global_switch()).expect("there"), expected);
             }
             // The uplink is replaced.
             let mut socket = Socket::open(Protocol::Route).expect("netlink");
@@ -613,7 +617,8 @@ mod tests {
                 "no firewall"
             );
             assert_eq!(sysctl::read("ipv4/conf/up0/forwarding").expect("there"), Some(0));
-            assert_eq!(sysctl::read("ipv6/conf/up0/force_forwarding").expect("there"), Some(0));
+            assert_eq!(sysctl::read("ipv6/conf/all/forwarding").expect("there"), Some(0));
+            assert_ne!(sysctl::read("ipv6/conf/up0/force_forwarding").expect("there"), Some(1));
         });
     }
 }
