@@ -187,15 +187,11 @@ fn segments(ports: &[(Protocol, u16)]) -> Vec<(Protocol, u16, u16)> {
 impl Supervised {
     /// Containers that have a link to this one learn its new address.
     pub fn tell_who_links_here(&self) {
-        for other in self.table.handles() {
-            let snapshot = other.snapshot();
-            let links_here = |link: &ContainerLink| link.container == self.record.id;
-            if snapshot.state.phase.is_running() && snapshot.record.links.iter().any(links_here) {
-                // Not waited for: its supervisor may be waiting for ours.
-                tokio::spawn(async move {
-                    let _ = other.ask(|reply| Command::RefreshLinks { reply }).await;
-                });
-            }
+        for other in self.table.linking_to(&self.record.id) {
+            // Not waited for: its supervisor may be waiting for ours.
+            tokio::spawn(async move {
+                let _ = other.ask(|reply| Command::RefreshLinks { reply }).await;
+            });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! All containers, by id and by name. Names are taken before anything is made, so that two cannot get the same.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::RwLock,
 };
 
@@ -21,6 +21,8 @@ struct Inner {
     by_id: BTreeMap<String, Handle>,
     /// Names to ids, of containers that are about to exist too.
     names: HashMap<String, String>,
+    /// Ids of containers that others were made with links to. Looked at at every start; nobody is ever taken out.
+    linked: HashSet<String>,
 }
 
 impl Table {
@@ -47,7 +49,24 @@ impl Table {
 
     pub fn insert(&self, handle: Handle) {
         let mut inner = self.inner.write().expect("no panic while locked");
+        let record = handle.record();
+        inner
+            .linked
+            .extend(record.links.iter().map(|link| link.container.clone()));
         inner.by_id.insert(handle.id.to_string(), handle);
+    }
+
+    /// Running containers that have a link to this one.
+    pub fn linking_to(&self, id: &str) -> Vec<Handle> {
+        let inner = self.inner.read().expect("no panic while locked");
+        if !inner.linked.contains(id) {
+            return Vec::new();
+        }
+        let links_here = |handle: &&Handle| {
+            let snapshot = handle.watch.borrow();
+            snapshot.state.phase.is_running() && snapshot.record.links.iter().any(|link| link.container == id)
+        };
+        inner.by_id.values().filter(links_here).cloned().collect()
     }
 
     /// Forgets a container and its name.
