@@ -310,7 +310,7 @@ fn join(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         group: flags.group.clone().or(file.group),
         level,
         engine: EngineConfig {
-            network: network_config::join(&flags.network, file.network, &run_root)?,
+            network: network_config::join(&flags.network, file.network, &data_root, &run_root)?,
             data_root,
             run_root,
             cgroup_parent: flags

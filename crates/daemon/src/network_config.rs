@@ -218,7 +218,12 @@ fn either(flag: &[String], file: Vec<String>) -> Vec<String> {
 }
 
 /// No setting is in both: whichever is there is meant.
-pub fn join(flags: &NetworkFlags, file: NetworkFile, run_root: &Path) -> Result<NetworkConfig, ConfigError> {
+pub fn join(
+    flags: &NetworkFlags,
+    file: NetworkFile,
+    data_root: &Path,
+    run_root: &Path,
+) -> Result<NetworkConfig, ConfigError> {
     let text = |flag: &Option<String>, file: &Option<String>| {
         flag.clone().or_else(|| file.clone()).filter(|text| !text.is_empty())
     };
@@ -227,6 +232,7 @@ pub fn join(flags: &NetworkFlags, file: NetworkFile, run_root: &Path) -> Result<
     let suffix = suffix(run_root);
     config.controller.table.push_str(&suffix);
     config.controller.bridge.push_str(&suffix);
+    config.controller.identity = data_root.to_string_lossy().into_owned();
     config.controller.proxy = flags.userland_proxy.or(file.userland_proxy).unwrap_or(true);
     config.controller.address_pools = pools(&flags.default_address_pools, &file.default_address_pools)?;
     config.controller.dns = addresses("dns", &either(&flags.dns, file.dns))?;
@@ -488,7 +494,7 @@ mod tests {
     fn load(arguments: &[&str], file: &str) -> Result<NetworkConfig, String> {
         let flags = Flags::try_parse_from(["dockerd"].iter().chain(arguments)).expect("good flags");
         let file: NetworkFile = serde_json::from_str(file).expect("a good file");
-        join(&flags.network, file, Path::new(DEFAULT_RUN_ROOT)).map_err(|error| error.to_string())
+        join(&flags.network, file, Path::new("/data"), Path::new(DEFAULT_RUN_ROOT)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -502,7 +508,15 @@ mod tests {
 
     #[test]
     fn another_run_root_has_another_table_and_bridge() {
-        let config = |root: &str| join(&NetworkFlags::default(), NetworkFile::default(), Path::new(root)).unwrap();
+        let config = |root: &str| {
+            join(
+                &NetworkFlags::default(),
+                NetworkFile::default(),
+                Path::new("/data"),
+                Path::new(root),
+            )
+            .unwrap()
+        };
         let (one, other) = (config("/run/a").controller, config("/run/b").controller);
         assert_ne!(one.table, other.table);
         assert!(
