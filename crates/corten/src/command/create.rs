@@ -25,11 +25,9 @@ use crate::{errln, outln};
 
 async fn create(session: Session, matches: Matches) -> Outcome {
     let request = build(&session, &matches).map_err(|reason| refused(&session, Failure::new(reason)))?;
-    let client = session
-        .client()
-        .await
-        .map_err(|error| refused(&session, error.into()))?;
-    let id = make(&session, &client, &matches, &request).await?;
+    let client = session.client().await?;
+    // Here the daemon's refusals come without a hint, and as an ordinary failure: only `run` makes more of them.
+    let id = make(&client, &matches, &request, |failure| failure).await?;
     outln!("{id}");
     Ok(0)
 }
@@ -49,7 +47,7 @@ pub fn build(session: &Session, matches: &Matches) -> Result<CreateRequest, Stri
     Ok(request)
 }
 
-/// `docker: Error response from daemon: …`, with the hint that follows every refusal of `run` and `create`.
+/// `docker: Error response from daemon: …`, with the hint that follows every refusal of `run`, and of flags.
 pub fn refused(session: &Session, failure: Failure) -> Failure {
     if failure.text.is_empty() {
         return failure;
@@ -59,29 +57,28 @@ pub fn refused(session: &Session, failure: Failure) -> Failure {
 
 /// Creates the container, pulling the image where that is asked for and possible, and writes the id to `--cidfile`.
 pub async fn make(
-    session: &Session,
     client: &Client,
     matches: &Matches,
     request: &CreateRequest,
+    refuse: impl Fn(Failure) -> Failure,
 ) -> Result<String, Failure> {
-    let refuse = |failure: Failure| refused(session, failure);
     let id_file = matches
         .some("cidfile")
         .map(IdFile::create)
         .transpose()
-        .map_err(refuse)?;
+        .map_err(&refuse)?;
     let pull = matches.text("pull").unwrap_or("missing");
     let platform = matches.some("platform");
     let quiet = matches.on("quiet");
     let image = &request.config.image;
     if pull == "always" {
-        fetch(client, image, platform, quiet).await.map_err(refuse)?;
+        fetch(client, image, platform, quiet).await.map_err(&refuse)?;
     }
     let name = matches.some("name");
     let created = match client.create(name, platform, request).await {
         Err(error) if pull == "missing" && is_missing_image(&error) => {
             errln!("Unable to find image '{}' locally", with_tag(image));
-            fetch(client, image, platform, quiet).await.map_err(refuse)?;
+            fetch(client, image, platform, quiet).await.map_err(&refuse)?;
             client.create(name, platform, request).await
         }
         other => other,
@@ -91,7 +88,7 @@ pub async fn make(
         errln!("WARNING: {warning}");
     }
     if let Some(file) = id_file {
-        file.keep(&created.id).map_err(refuse)?;
+        file.keep(&created.id).map_err(&refuse)?;
     }
     Ok(created.id)
 }

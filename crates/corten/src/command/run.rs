@@ -56,7 +56,7 @@ async fn run(session: Session, matches: Matches) -> Outcome {
         request.host_config.console_size = [u64::from(rows), u64::from(columns)];
     }
     let client = session.client().await.map_err(|error| refuse(error.into()))?;
-    let id = create::make(&session, &client, &matches, &request).await?;
+    let id = create::make(&client, &matches, &request, refuse).await?;
     if detached {
         client
             .start(&id, None)

@@ -24,6 +24,7 @@ mod logs;
 mod network;
 mod network_api;
 mod network_bridge;
+mod network_cli;
 mod network_errors;
 mod network_names;
 mod network_ports;
