@@ -69,6 +69,13 @@ fn speed_of_local_names() {
     });
 }
 
+/// Bytes that this process has in memory.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+    let pages: usize = text.split(' ').nth(1).expect("seven numbers").parse().expect("numbers");
+    pages * 4096
+}
+
 #[test]
 #[ignore = "it measures, and asserts nothing"]
 fn speed_of_serving() {
@@ -98,7 +105,12 @@ fn speed_of_serving() {
                 .serve(&id(index), namespace, view(&["a"]))
                 .expect("served");
         };
+        let before = resident();
         timed("serve", &serve);
+        println!(
+            "memory per served container: {} bytes",
+            (resident() - before) / containers.len()
+        );
         timed("serve again", &serve);
         timed("stop", &|index| world.resolver.stop(&id(index)));
         timed("names.add", &|index| {
