@@ -17,7 +17,7 @@ use crate::{
     held::Held,
     model::{AttachRequest, Attachment, Endpoint, EndpointRequest, PortRequest},
     networks::Live,
-    ports::{claim::Claim, publisher::Families},
+    ports::publisher::Families,
     wire,
     wiring::{self, Defaults, Targets},
 };
@@ -39,9 +39,8 @@ impl Controller {
         choose_defaults(&mut attachment, &reserving.joined);
         let mut held = Held::new(attachment, Vec::new());
         held.networks.clone_from(&reserving.joined);
-        let claim = self.claim(request, &held)?;
-        held.attachment.ports = claim.as_ref().map_or_else(Vec::new, |claim| claim.ports.clone());
-        held.claim = claim;
+        held.wishes = wishes(request);
+        self.claim(&mut held)?;
         reserving.keep();
         let attachment = held.attachment.clone();
         let before = self
@@ -51,37 +50,26 @@ impl Controller {
         Ok(attachment)
     }
 
-    /// Host ports; none where no network of the container's leads out by the host.
-    fn claim(&self, request: &AttachRequest, held: &Held) -> Result<Option<Claim>> {
+    /// Host ports, where there are none yet and a network of the container's leads out by the host.
+    fn claim(&self, held: &mut Held) -> Result<()> {
         let targets = held.targets();
-        if targets.is_empty() || (request.ports.is_empty() && request.publish_all.is_empty()) {
-            return Ok(None);
+        if held.claim.is_some() || held.wishes.is_empty() || targets.is_empty() {
+            return Ok(());
         }
-        let at_random = request
-            .publish_all
-            .iter()
-            .map(|&(protocol, container_port)| PortRequest {
-                protocol,
-                container_port,
-                host_ip: None,
-                host_ports: None,
-            });
         let binding = self.binding(held);
-        let wishes: Vec<PortRequest> = request
-            .ports
-            .iter()
-            .cloned()
-            .chain(at_random)
-            .map(|wish| PortRequest {
-                host_ip: wish.host_ip.or(binding),
-                ..wish
-            })
-            .collect();
+        let somewhere = |wish: &PortRequest| PortRequest {
+            host_ip: wish.host_ip.or(binding),
+            ..wish.clone()
+        };
+        let wishes: Vec<PortRequest> = held.wishes.iter().map(somewhere).collect();
         let families = Families {
             ipv4: targets.ipv4.is_some(),
             ipv6: targets.ipv6.is_some() || self.config.proxy,
         };
-        self.publisher.claim(&wishes, families).map(Some)
+        let claim = self.publisher.claim(&wishes, families)?;
+        held.attachment.ports.clone_from(&claim.ports);
+        held.claim = Some(claim);
+        Ok(())
     }
 
     /// Where ports are published that name no address; everywhere when absent.
@@ -130,6 +118,19 @@ impl Controller {
         Ok(())
     }
 
+    /// Gives host ports back: in the kernel first, so that they lead nowhere when somebody else gets them.
+    fn withdraw(&self, held: &mut Held) {
+        if !held.rules.is_empty()
+            && let Err(error) = self.firewall.unpublish(&held.rules)
+        {
+            let container = &held.attachment.container;
+            tracing::error!(container, %error, "a container's ports are still led to its address");
+        }
+        held.rules.clear();
+        held.attachment.ports.clear();
+        held.claim = None;
+    }
+
     /// Makes a container known to its neighbours, and its neighbours to it.
     pub(crate) fn name(&self, held: &Held, namespace: BorrowedFd) -> Result<()> {
         for (live, endpoint) in &held.networks {
@@ -157,18 +158,12 @@ impl Controller {
         let Some(held) = self.held().remove(container) else {
             return;
         };
-        let held = std::mem::take(&mut *lock(&held));
+        let mut held = std::mem::take(&mut *lock(&held));
         self.resolver.stop(container);
         for (live, endpoint) in &held.networks {
             self.resolver.names().remove(live.id(), &endpoint.id);
         }
-        // Before the sockets, so that the port is nobody's when somebody else gets it.
-        if !held.rules.is_empty()
-            && let Err(error) = self.firewall.unpublish(&held.rules)
-        {
-            tracing::error!(container, %error, "a container's ports are still led to its address");
-        }
-        drop(held.claim);
+        self.withdraw(&mut held);
         for (live, endpoint) in &held.networks {
             live.leave(container, endpoint);
         }
@@ -181,6 +176,7 @@ impl Controller {
         let live = self.find(&request.network)?;
         let endpoint = endpoints::make(&live, &attachment.container, request, &attachment.endpoints)?;
         let before = (held.attachment.clone(), held.networks.clone());
+        let published = held.claim.is_some();
         held.attachment.endpoints.push(endpoint.clone());
         held.networks.push((Arc::clone(&live), endpoint.clone()));
         let networks = held.networks.clone();
@@ -189,6 +185,9 @@ impl Controller {
             (held.attachment, held.networks) = before;
             self.resolver.names().remove(live.id(), &endpoint.id);
             let targets = held.targets();
+            if !published {
+                self.withdraw(&mut held);
+            }
             let undone = self.lead(&mut held, targets).and_then(|()| self.name(&held, namespace));
             if let Err(error) = undone {
                 tracing::error!(container = attachment.container, %error, "a failed join is not undone completely");
@@ -217,6 +216,7 @@ impl Controller {
         make_way(held.networks.last())?;
         wire::connect(namespace, std::slice::from_ref(&wire))?;
         let rest = self.route(held, before, namespace).and_then(|()| {
+            self.claim(held)?;
             let targets = held.targets();
             self.lead(held, targets)?;
             self.name(held, namespace)
@@ -259,7 +259,13 @@ impl Controller {
         self.resolver.names().remove(network, &endpoint.id);
         let targets = held.targets();
         let routed = self.route(&held, &before, namespace);
-        let led = self.lead(&mut held, targets);
+        let led = match targets.is_empty() {
+            true => {
+                self.withdraw(&mut held);
+                Ok(())
+            }
+            false => self.lead(&mut held, targets),
+        };
         let named = self.name(&held, namespace);
         live.leave(&attachment.container, &endpoint);
         *attachment = held.attachment.clone();
@@ -295,6 +301,20 @@ impl Controller {
 
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().expect("no panic while locked")
+}
+
+/// Ports that were asked for, and those that shall have any.
+fn wishes(request: &AttachRequest) -> Vec<PortRequest> {
+    let at_random = request
+        .publish_all
+        .iter()
+        .map(|&(protocol, container_port)| PortRequest {
+            protocol,
+            container_port,
+            host_ip: None,
+            host_ports: None,
+        });
+    request.ports.iter().cloned().chain(at_random).collect()
 }
 
 /// Nobody else answers at these endpoints' addresses any more.

@@ -114,6 +114,12 @@ fn check_combination(request: &NetworkRequest, options: &Options, (ipv4, ipv6): 
     let Options::Bridge(options) = options else {
         return Ok(());
     };
+    if !options.trusted.is_empty() {
+        return Err(Error::unsupported(
+            "com.docker.network.bridge.trusted_host_interfaces is not supported: published ports are reached from every \
+             interface, others from none",
+        ));
+    }
     let isolated = (ipv4 && options.mode4 == GatewayMode::Isolated) || (ipv6 && options.mode6 == GatewayMode::Isolated);
     if isolated && !request.internal {
         return Err(Error::invalid(

@@ -14,7 +14,7 @@ use crate::{
     controller::{Controller, Restored},
     error::{Error, Result},
     held::Held,
-    model::Network,
+    model::{Network, PortRequest, PublishedPort},
     networks::Live,
     wiring,
 };
@@ -84,6 +84,7 @@ impl Controller {
             }
         }
         let mut held = Held::new(attachment.clone(), networks);
+        held.wishes = attachment.ports.iter().map(as_wish).collect();
         held.rules = held.targets().rules(&attachment.ports);
         held
     }
@@ -129,5 +130,15 @@ impl Controller {
         let named = self.name(&held, restored.namespace);
         self.held().insert(container.clone(), Arc::new(Mutex::new(held)));
         named
+    }
+}
+
+/// What was published, as it would be asked for again.
+fn as_wish(port: &PublishedPort) -> PortRequest {
+    PortRequest {
+        protocol: port.protocol,
+        container_port: port.container_port,
+        host_ip: Some(port.host_ip),
+        host_ports: Some(port.host_port..=port.host_port),
     }
 }

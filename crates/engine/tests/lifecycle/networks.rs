@@ -18,7 +18,7 @@ use corten_engine::{
 };
 use corten_network::model::{NetworkRequest, SubnetRequest};
 
-use crate::world::{World, named, shell};
+use crate::world::{World, config, named, parent, shell};
 
 crate::tests![
     a_container_has_an_address_on_the_default_bridge,
@@ -32,6 +32,7 @@ crate::tests![
     attachments_survive_the_daemon,
     create_refuses_what_contradicts_itself,
     settings_of_an_interface_are_made,
+    the_default_network_follows_its_configuration,
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -561,5 +562,44 @@ async fn settings_of_an_interface_are_made() {
         assert_eq!(String::from_utf8_lossy(&read.stdout).trim(), value, "{path}");
     }
     world.remove(&id).await;
+    world.assert_clean();
+}
+
+/// Opens the engine again, with another default network, or with none.
+async fn reopen(world: &mut World, subnet: Option<&str>) {
+    let mut config = config(world.directory.path(), &parent());
+    config.network.no_default_bridge = subnet.is_none();
+    config.network.default_bridge.subnets = vec![SubnetRequest {
+        subnet: subnet.and_then(|subnet| subnet.parse().ok()),
+        ..SubnetRequest::default()
+    }];
+    world.open_with(config).await;
+}
+
+async fn the_default_network_follows_its_configuration() {
+    let mut world = World::new().await;
+    let default = |world: &World| world.engine().networks().inspect("bridge").expect("there").record;
+    let before = default(&world);
+    let id = world.start(server("hello")).await;
+    reopen(&mut world, Some("10.66.0.0/24")).await;
+    assert_eq!(default(&world).network, before.network, "not under somebody who runs");
+    world.remove(&id).await;
+    reopen(&mut world, Some("10.66.0.0/24")).await;
+    let after = default(&world);
+    assert_eq!(after.network.id, before.network.id);
+    assert_eq!(after.network.subnets[0].subnet.to_string(), "10.66.0.0/24");
+    let id = world.start(server("again")).await;
+    let address = address(&world, &id, "bridge");
+    assert_eq!(address.to_string(), "10.66.0.2");
+    assert_eq!(hear((address, 80).into()), "again");
+    world.remove(&id).await;
+    reopen(&mut world, None).await;
+    let gone = world
+        .engine()
+        .networks()
+        .inspect("bridge")
+        .map(drop)
+        .expect_err("there is none");
+    assert_eq!(gone.kind(), Kind::NotFound);
     world.assert_clean();
 }

@@ -45,8 +45,13 @@ impl World {
 
     /// Another daemon in place of the one before.
     pub async fn open(&mut self) {
-        self.close().await;
         let config = config(self.directory.path(), &parent());
+        self.open_with(config).await;
+    }
+
+    /// Another daemon, configured otherwise.
+    pub async fn open_with(&mut self, config: EngineConfig) {
+        self.close().await;
         // The data root's lock goes with the last supervisor of the engine before.
         for _ in 0..200 {
             match Engine::open(config.clone()).await {

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use corten_network::error::Kind;
+use corten_network::{error::Kind, model::NetworkRequest};
 
 use crate::world::{Container, connect, endpoint, id, network, port, reaches, request, talk, world};
 
@@ -297,5 +297,48 @@ fn whoever_restarts_with_an_address_of_its_own_is_not_taken_for_its_predecessor(
             controller.release(&id("c"));
             ended.push(container);
         }
+    });
+}
+
+#[test]
+fn ports_are_published_as_long_as_a_network_leads_out() {
+    world(|world| {
+        let controller = world.daemon();
+        let inner = NetworkRequest {
+            name: "inner".to_owned(),
+            internal: true,
+            ..NetworkRequest::default()
+        };
+        let inner = controller.create(&id("inner"), &inner, |_| Ok(())).expect("made");
+        let outer = network(&controller, "outer", "10.77.0.0/24", &[]);
+        let mut wish = request("c", vec![endpoint(&inner)]);
+        wish.ports = vec![port(80, 18080)];
+        let published = SocketAddr::new(LOOPBACK, 18080);
+        let mut container = Container::start(&controller, &wish);
+        container.serve(80);
+        assert!(container.attachment.ports.is_empty() && container.default_routes().is_empty());
+        let namespace = container.namespace.clone();
+        // Somebody else has the port: the join fails, and changes nothing.
+        let holder = TcpListener::bind(("0.0.0.0", 18080)).expect("nobody holds it");
+        let before = container.attachment.clone();
+        let join = endpoint(&outer);
+        controller
+            .connect(&mut container.attachment, &join, namespace.as_fd())
+            .expect_err("the port is taken");
+        assert_eq!(
+            (&container.attachment, container.interfaces()),
+            (&before, vec!["eth0".to_owned()])
+        );
+        drop(holder);
+        controller
+            .connect(&mut container.attachment, &join, namespace.as_fd())
+            .expect("joined");
+        assert_eq!(container.attachment.ports.len(), 2);
+        assert!(reaches(published));
+        controller
+            .disconnect(&mut container.attachment, &outer.id, namespace.as_fd())
+            .expect("left");
+        assert!(container.attachment.ports.is_empty());
+        TcpListener::bind(("0.0.0.0", 18080)).expect("free again");
     });
 }
