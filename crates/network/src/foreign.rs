@@ -183,6 +183,20 @@ mod tests {
         assert!(output.status.success(), "{command}: {error}");
     }
 
+    /// Newer kernels may be built without the older iptables.
+    fn has_legacy() -> bool {
+        let loads = "iptables-legacy -L -n && ip6tables-legacy -L -n";
+        let has = alone(|| {
+            let mut command = Command::new("sh");
+            command.args(["-c", loads]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            command.output().expect("a shell").status.success()
+        });
+        if !has {
+            eprintln!("skipped: this kernel has no legacy iptables");
+        }
+        has
+    }
+
     /// The beginnings of all warnings after a command.
     fn after(command: &str) -> Vec<String> {
         alone(|| {
@@ -226,10 +240,12 @@ mod tests {
             ),
             [""; 0]
         );
-        assert_eq!(
-            after("iptables-legacy -A FORWARD -j ACCEPT; ip6tables-legacy -L >/dev/null"),
-            [""; 0]
-        );
+        if has_legacy() {
+            assert_eq!(
+                after("iptables-legacy -A FORWARD -j ACCEPT; ip6tables-legacy -L >/dev/null"),
+                [""; 0]
+            );
+        }
     }
 
     #[test]
@@ -242,6 +258,9 @@ mod tests {
         );
         let dropping = |command: &str| format!("the FORWARD chain of {command} drops what none of its rules accepts");
         for variant in ["nft", "legacy"] {
+            if variant == "legacy" && !has_legacy() {
+                continue;
+            }
             assert_eq!(
                 after(&format!(
                     "iptables-{variant} -P FORWARD DROP; ip6tables-{variant} -P FORWARD DROP"
