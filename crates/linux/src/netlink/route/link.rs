@@ -45,6 +45,7 @@ const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_FLAGS: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -84,6 +85,8 @@ impl<'a> NewLink<'a> {
 /// What kind of interface; `parent` is an index in the socket's namespace.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {
+    /// Multicast goes to all ports. The kernel's own choice (snooping) comes to the same while no router of multicast asks
+    /// who wants it, and costs every new port a walk over all others: 0.3 ms at 500.
     Bridge,
     Dummy,
     Veth {
@@ -156,7 +159,10 @@ impl Kind<'_> {
 
     fn data(&self, data: &mut Attributes) {
         match *self {
-            Kind::Bridge | Kind::Dummy => {}
+            Kind::Bridge => {
+                data.u8(IFLA_BR_MCAST_SNOOPING, 0);
+            }
+            Kind::Dummy => {}
             Kind::Veth { peer } => {
                 data.nested_after(VETH_INFO_PEER, &header(0, 0, 0), |attributes| {
                     one_queue(attributes.text(IFLA_IFNAME, peer.name));
