@@ -111,17 +111,6 @@ fn an_image_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_network_that_does_not_exist_yet_is_refused_with_what_works() {
-    let daemon = daemon();
-    let error = daemon.docker("run --rm busybox true").fails(125);
-    assert!(
-        error.contains("not implemented") && error.contains("--network none"),
-        "{error}"
-    );
-    daemon.assert_nothing_remains();
-}
-
-#[test]
 fn variables_come_from_the_image_the_command_line_and_files() {
     let daemon = daemon();
     daemon.load(
