@@ -272,10 +272,14 @@ impl Connection {
     #[track_caller]
     fn fill(&mut self) -> usize {
         let mut buffer = [0; 16 * 1024];
-        let count = self
-            .stream
-            .read(&mut buffer)
-            .unwrap_or_else(|error| panic!("no answer: {error}"));
+        // A socket with a time limit is interrupted even by a signal that only stops and resumes this process.
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("no answer: {error}"),
+            }
+        };
         self.unread.extend_from_slice(&buffer[..count]);
         count
     }

@@ -187,7 +187,12 @@ impl Namespace {
 /// The next answer of a socket made by [`Namespace::udp_to`].
 pub fn receive(socket: &UdpSocket) -> io::Result<Answer> {
     let mut buffer = [0; 65536];
-    let length = socket.recv(&mut buffer)?;
+    let length = loop {
+        match socket.recv(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     parse(&buffer[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 

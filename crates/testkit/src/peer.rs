@@ -250,7 +250,7 @@ fn greet_and_echo(mut stream: TcpStream, name: &str, peer: SocketAddr, end: &Ato
                     break;
                 }
             }
-            Err(error) if is_silence(&error) => {}
+            Err(error) if is_silence(&error) || error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }
@@ -269,13 +269,15 @@ fn greeting(stream: &mut TcpStream) -> io::Result<String> {
 fn line(stream: &mut TcpStream) -> io::Result<String> {
     let mut text = Vec::new();
     let mut byte = [0];
-    while stream.read(&mut byte)? == 1 {
-        if byte[0] == b'\n' {
-            return Ok(String::from_utf8_lossy(&text).into_owned());
+    loop {
+        match stream.read(&mut byte) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) if byte[0] == b'\n' => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ok(_) => text.push(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        text.push(byte[0]);
     }
-    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 fn is_silence(error: &io::Error) -> bool {
