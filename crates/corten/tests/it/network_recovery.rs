@@ -189,6 +189,16 @@ fn the_operators_chain_is_asked_first_and_never_touched() {
         .run(format!("nft flush chain inet {table} user").as_str())
         .ok();
     world.other.ask(&format!("{HOST}:8081"));
+    // Published ports for one subnet only: what the container itself asks for still comes back.
+    let _far = world.other.serve("far", &format!("{FAR}:80"));
+    let rule = "iifname eth0 ip saddr != 192.0.2.0/24 ct status dnat drop";
+    world
+        .host
+        .run(format!("nft add rule inet {table} user {rule}").as_str())
+        .ok();
+    world.other.assert_unreachable(&format!("{HOST}:8080"));
+    daemon.network_of("web").ask(&format!("{FAR}:80"));
+    world.host.ask("127.0.0.1:8080");
 }
 
 #[test]
