@@ -15,6 +15,10 @@ echo 'root:x:0:0::/:/bin/sh' >/tmp/root/etc/passwd
 tar -C /tmp/root -c . | corten import - box >/dev/null || echo "FAIL import"
 run() { corten run --rm --network none "$@" 2>&1; }
 
+# This kernel has neither bridges nor nftables loaded: that is one sentence, and everything else works.
+check 'a bridge where there is none' 1 "$(corten run --rm box true 2>&1 | grep -c 'modprobe nf_tables')"
+check 'what info says of it' 1 "$(corten info 2>&1 | grep -c 'WARNING: .*nftables')"
+
 check 'cgroup version' 2 "$(corten info --format '{{.CgroupVersion}}')"
 check 'a private cgroup namespace' '0::/' "$(run box cat /proc/self/cgroup)"
 check memory 67108864 "$(run -m 64m box cat /sys/fs/cgroup/memory.max)"

@@ -57,7 +57,7 @@ fn measure(runtime: Handle) -> Result<(), Error> {
     let other = attach("lan0", "192.0.2.1/24", "192.0.2.2/24")?;
     let listener = inside(container.as_fd(), || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)));
     serve(listener.map_err(failed)?);
-    let firewall = Arc::new(Firewall::open("corten")?);
+    let firewall = Arc::new(Firewall::open("corten"));
     let _keeper = Keeper::start(Arc::clone(&firewall))?;
     let subnet: IpNet = "10.8.0.0/24".parse().expect("a subnet");
     firewall.rebuild(&[BridgeRules::new("br-a", vec![subnet])], &[])?;

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     held::Held,
     model::{AttachRequest, Attachment, Endpoint, EndpointRequest, PortRequest},
-    networks::Live,
+    networks::{Live, Options},
     ports::publisher::Families,
     wire,
     wiring::{self, Defaults, Targets},
@@ -27,7 +27,7 @@ impl Controller {
     pub fn reserve(&self, request: &AttachRequest) -> Result<Attachment> {
         let mut reserving = Reserving::new(&request.container);
         for wish in &request.endpoints {
-            reserving.join(self.find(&wish.network)?, wish)?;
+            reserving.join(self.to_join(&wish.network)?, wish)?;
         }
         let mut attachment = Attachment {
             container: request.container.clone(),
@@ -48,6 +48,15 @@ impl Controller {
             .insert(request.container.clone(), Arc::new(Mutex::new(held)));
         debug_assert!(before.is_none(), "a container is released before it is reserved again");
         Ok(attachment)
+    }
+
+    /// A network that a container may be put on: nobody is on a bridge without the firewall.
+    fn to_join(&self, network: &str) -> Result<Arc<Live>> {
+        let live = self.find(network)?;
+        if matches!(live.options, Options::Bridge(_)) {
+            self.firewall.ready()?;
+        }
+        Ok(live)
     }
 
     /// Host ports, where there are none yet and a network of the container's leads out by the host.
@@ -173,7 +182,7 @@ impl Controller {
     pub fn connect(&self, attachment: &mut Attachment, request: &EndpointRequest, namespace: BorrowedFd) -> Result<()> {
         let held = self.holding(&attachment.container)?;
         let mut held = lock(&held);
-        let live = self.find(&request.network)?;
+        let live = self.to_join(&request.network)?;
         let endpoint = endpoints::make(&live, &attachment.container, request, &attachment.endpoints)?;
         let before = (held.attachment.clone(), held.networks.clone());
         let published = held.claim.is_some();

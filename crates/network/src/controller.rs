@@ -5,6 +5,7 @@
 //! The verbs on containers are in [`attach`](crate::attach), what a new daemon does in [`restore`](crate::restore).
 use std::{
     collections::{BTreeMap, HashMap},
+    error::Error as _,
     net::IpAddr,
     os::fd::BorrowedFd,
     path::PathBuf,
@@ -17,7 +18,7 @@ use crate::{
     bridge::{self, BridgeSpec},
     dns::resolver::{self, Resolver},
     error::{Error, Result},
-    firewall::{keeper::Keeper, table::Firewall},
+    firewall::{keeper::Keeper, model::Opened, table::Firewall},
     foreign,
     forward::Forwarding,
     held::Held,
@@ -62,7 +63,7 @@ pub struct Restored<'a> {
 pub struct Controller {
     pub(crate) config: Config,
     pub(crate) firewall: Arc<Firewall>,
-    _keeper: Keeper,
+    _keeper: Option<Keeper>,
     pub(crate) forwarding: Forwarding,
     pub(crate) publisher: Publisher,
     pub(crate) resolver: Resolver,
@@ -83,13 +84,18 @@ impl Controller {
         let names = resolver::Config {
             resolv_conf: config.resolv_conf.clone(),
         };
-        let firewall = Arc::new(Firewall::open(&config.table)?);
+        let firewall = Arc::new(Firewall::open(&config.table));
         // Guarded first, opened then: what forwards for us never does so for others.
         let guard = Arc::clone(&firewall);
         let guard = Box::new(move |opened: &_| guard.set_opened(opened));
-        let forwarding = Forwarding::open(&config.table, &firewall.opened()?, guard)?;
+        let opened = firewall.opened().unwrap_or_else(|error| {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!("bridge networks will not work: {error}: {cause}");
+            Opened::default()
+        });
+        let forwarding = Forwarding::open(&config.table, &opened, guard)?;
         Ok(Controller {
-            _keeper: Keeper::start(Arc::clone(&firewall))?,
+            _keeper: Keeper::start(Arc::clone(&firewall)).ok(),
             firewall,
             forwarding,
             publisher: Publisher::new(runtime.clone(), config.proxy),
@@ -144,9 +150,12 @@ impl Controller {
         )?;
         let live = Arc::new(Live::new(network.clone())?);
         keep(&network)?;
-        self.make(&live)?;
-        self.insert(live);
-        Ok(network)
+        let made = self.make(&live);
+        // The default network is there whatever the kernel lacks: who wants to join it learns why it cannot be.
+        if made.is_ok() || default_bridge.is_some() {
+            self.insert(live);
+        }
+        made.map(|()| network)
     }
 
     /// Takes a network away. Its endpoints must be gone.
@@ -267,6 +276,16 @@ impl Controller {
 
     /// What about the host keeps networks from working.
     pub fn warnings(&self) -> Vec<Warning> {
-        foreign::warnings(&self.firewall)
+        let mut warnings = foreign::warnings(&self.firewall);
+        let mut networks = self.all().into_iter();
+        if networks.any(|live| live.network.driver == Driver::Bridge)
+            && let Err(error) = self.firewall.ready()
+        {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            warnings.push(Warning(format!(
+                "containers cannot join bridge networks: {error}: {cause}"
+            )));
+        }
+        warnings
     }
 }

@@ -35,7 +35,7 @@ pub struct Firewall {
 
 /// The socket, and what the kernel should have.
 struct State {
-    socket: Socket,
+    line: Line,
     networks: Vec<BridgeRules>,
     ports: BTreeSet<PortRule>,
     /// As far as it was said to us; before that the table itself knows.
@@ -44,21 +44,54 @@ struct State {
     built: bool,
 }
 
+/// The kernel's end; absent where it has no netfilter, until it has.
+struct Line(Option<Socket>);
+
+impl Line {
+    fn socket(&mut self) -> Result<&mut Socket, Refusal> {
+        if self.0.is_none() {
+            let opened = Socket::open(Protocol::Netfilter);
+            self.0 = Some(opened.map_err(|error| Refusal {
+                message: Some("this kernel has no nftables; Help: modprobe nf_tables".to_owned()),
+                ..Errno::from_io_error(&error).unwrap_or(Errno::PROTONOSUPPORT).into()
+            })?);
+        }
+        Ok(self.0.as_mut().expect("it was just opened"))
+    }
+
+    fn with(&mut self, work: impl FnOnce(&mut Socket)) {
+        if let Some(socket) = &mut self.0 {
+            work(socket);
+        }
+    }
+}
+
 impl Firewall {
-    /// Opens a socket. The table is not touched before [`Firewall::rebuild`].
-    pub fn open(table: &str) -> Result<Firewall> {
-        let socket = Socket::open(Protocol::Netfilter)
-            .map_err(|error| Error::system("cannot talk to the kernel's firewall").because(error))?;
-        Ok(Firewall {
+    /// Of the calling thread's network namespace. Nothing is touched before [`Firewall::rebuild`], and a kernel without
+    /// nftables is met there: containers that need no firewall run on it.
+    pub fn open(table: &str) -> Firewall {
+        let line = Line(Socket::open(Protocol::Netfilter).ok());
+        Firewall {
             table: table.to_owned(),
             state: Mutex::new(State {
-                socket,
+                line,
                 networks: Vec::new(),
                 ports: BTreeSet::new(),
                 opened: None,
                 built: false,
             }),
-        })
+        }
+    }
+
+    /// Makes sure that the table is there, for a container that must not be without it. Tries once more where it could
+    /// not be made before: somebody may have loaded the kernel's module meanwhile.
+    pub fn ready(&self) -> Result<()> {
+        let mut state = self.state();
+        if state.built {
+            Ok(())
+        } else {
+            self.rebuild_from(&mut state)
+        }
     }
 
     /// Makes the table what it should be, whatever it was, in one transaction: no packet meets a table half made. The
@@ -82,14 +115,14 @@ impl Firewall {
             Some(opened) => opened.clone(),
             None => self.read_opened(state)?,
         };
-        let chains = list::chains(&mut state.socket)?
+        let chains = list::chains(state.line.socket()?)?
             .into_iter()
             .filter(|chain| {
                 chain.family == Family::Inet as u8 && chain.table == self.table && !rules::kept(&chain.name)
             })
             .map(|chain| chain.name)
             .collect::<Vec<_>>();
-        let mut sets = list::sets(&mut state.socket, Family::Inet, &self.table)?;
+        let mut sets = list::sets(state.line.socket()?, Family::Inet, &self.table)?;
         sets.retain(|set| !rules::kept(set));
         let mut change = self.change();
         change.table();
@@ -105,7 +138,7 @@ impl Firewall {
         }
         let ports: Vec<_> = state.ports.iter().copied().collect();
         write_ports(&mut change, &state.networks, &ports);
-        change.commit(&mut state.socket)
+        change.commit(state.line.socket()?)
     }
 
     /// Adds a network, or changes the one on the same bridge.
@@ -151,7 +184,7 @@ impl Firewall {
         state.ports.extend(&new);
         let result = self.commit(&mut state, change, "cannot publish ports");
         match &result {
-            Ok(()) => flows::published(&mut state.socket, &new),
+            Ok(()) => state.line.with(|socket| flows::published(socket, &new)),
             Err(_) => new.iter().for_each(|port| {
                 state.ports.remove(port);
             }),
@@ -166,7 +199,7 @@ impl Firewall {
         let mut change = self.change();
         erase_ports(&mut change, &state.networks, &old);
         let result = self.commit(&mut state, change, "cannot take back published ports");
-        flows::unpublished(&mut state.socket, &old);
+        state.line.with(|socket| flows::unpublished(socket, &old));
         result
     }
 
@@ -187,7 +220,7 @@ impl Firewall {
     }
 
     fn read_opened(&self, state: &mut State) -> Result<Opened, Refusal> {
-        let mut names = |set| match list::keys(&mut state.socket, Family::Inet, &self.table, set) {
+        let mut names = |set| match list::keys(state.line.socket()?, Family::Inet, &self.table, set) {
             Err(refusal) if refusal.errno == Errno::NOENT => Ok(Vec::new()),
             Err(refusal) => Err(refusal),
             Ok(keys) => Ok(keys.iter().map(|key| interface_name(key)).collect()),
@@ -201,8 +234,8 @@ impl Firewall {
     /// Makes the table anew if we made it and it is there no more, or only what the operator has put into it.
     pub fn mend(&self) -> Result<()> {
         let mut state = self.state();
-        let chains =
-            list::chains(&mut state.socket).map_err(|refusal| self.failed("cannot read the firewall", refusal))?;
+        let listed = state.line.socket().and_then(list::chains);
+        let chains = listed.map_err(|refusal| self.failed("cannot read the firewall", refusal))?;
         let ours = |chain: &list::Chain| {
             chain.family == Family::Inet as u8 && chain.table == self.table && chain.name == rules::FORWARD
         };
@@ -220,7 +253,7 @@ impl Firewall {
         state.built = false;
         let mut change = self.change();
         change.delete_table();
-        match change.commit(&mut state.socket) {
+        match state.line.socket().and_then(|socket| change.commit(socket)) {
             Err(refusal) if refusal.errno != Errno::NOENT => Err(self.failed("cannot remove the firewall", refusal)),
             _ => Ok(()),
         }
@@ -251,7 +284,7 @@ impl Firewall {
 
     /// Makes a change; `state` is already what it leads to.
     fn commit(&self, state: &mut State, change: Transaction, doing: &str) -> Result<()> {
-        match change.commit(&mut state.socket) {
+        match state.line.socket().and_then(|socket| change.commit(socket)) {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.errno == Errno::NOENT => self.rebuild_lost(state),
             Err(refusal) => Err(self.failed(doing, refusal)),

@@ -134,9 +134,19 @@ pub fn query(name: &str, kind: Rtype, size: Option<u16>) -> Vec<u8> {
 pub fn over_udp(query: &[u8]) -> std::io::Result<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(SERVER)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.send(query)?;
+    // A packet may be lost where thousands arrive at once: every client asks again.
+    const TRIES: u32 = 4;
+    socket.set_read_timeout(Some(PATIENCE / TRIES))?;
     let mut buffer = [0; 65536];
+    for _ in 1..TRIES {
+        socket.send(query)?;
+        match socket.recv(&mut buffer) {
+            Ok(length) => return Ok(buffer[..length].to_vec()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    socket.send(query)?;
     let length = socket.recv(&mut buffer)?;
     Ok(buffer[..length].to_vec())
 }

@@ -239,7 +239,7 @@ fn connections_survive_a_rebuild() {
         let (mut local, _) = connect("127.0.0.1", 8080).expect("published");
         for _ in 0..3 {
             // As after a restart of the daemon: nobody knows what the kernel has.
-            let firewall = Firewall::open("corten").expect("netlink");
+            let firewall = Firewall::open("corten");
             firewall.rebuild(&networks, &[port]).expect("allowed");
             for stream in [&mut published, &mut masqueraded, &mut local] {
                 assert!(echoes(stream));
@@ -251,7 +251,7 @@ fn connections_survive_a_rebuild() {
 #[test]
 fn a_table_that_somebody_removed_comes_back_by_itself() {
     alone(|| {
-        let firewall = Arc::new(Firewall::open("corten").expect("netlink"));
+        let firewall = Arc::new(Firewall::open("corten"));
         let keeper = Keeper::start(Arc::clone(&firewall)).expect("threads");
         let networks = [BridgeRules::new("br-a", vec!["10.8.0.0/24".parse().expect("a subnet")])];
         let ports = [rule(Protocol::Tcp, "0.0.0.0", 8080, A1)];

@@ -114,7 +114,7 @@ impl World {
         make_bridge("br-b", &["10.9.0.1/24", "fd00:9::1/64"]);
         let subnets = |texts: [&str; 2]| texts.map(net).to_vec();
         World {
-            firewall: Firewall::open("corten").expect("netlink"),
+            firewall: Firewall::open("corten"),
             other,
             a1: container("br-a", "veth-a1", ["10.8.0.2/24", "fd00:8::2/64"], setting.port),
             a2: container("br-a", "veth-a2", ["10.8.0.3/24", "fd00:8::3/64"], setting.port),
