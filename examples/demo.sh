@@ -6,6 +6,9 @@ set -eu
 corten=$(realpath "$1")
 here=$(dirname "$(realpath "$0")")
 [ "$(id -u)" = 0 ] || exec sudo "$0" "$corten"
+# In a network namespace of its own: the bridge and the firewall table of this daemon go with it.
+[ -n "${CORTEN_DEMO:-}" ] || CORTEN_DEMO=1 exec unshare --net "$0" "$corten"
+ip link set lo up
 
 work=$(mktemp -d /tmp/corten-demo.XXXXXX)
 daemon=
@@ -45,8 +48,8 @@ done
 show load -i "$work/image.tar"
 show images
 
-say 'The web server, with limits, as an ordinary user, on a root that it cannot write'
-show run -d --name web --network host --memory 32m --cpus 0.5 --pids-limit 16 --read-only --cap-drop ALL demo web "$port"
+say 'The web server, published, with limits, as an ordinary user, on a root that it cannot write'
+show run -d --name web -p "$port:8000" --memory 32m --cpus 0.5 --pids-limit 16 --read-only --cap-drop ALL demo web 8000
 
 say 'It answers'
 for _ in $(seq 100); do curl -sf -o /dev/null "http://127.0.0.1:$port/" && break; sleep 0.05; done

@@ -1,6 +1,6 @@
 /* web: a static web server of one file, for demonstrations.
  *
- *   web [PORT]      listens on 127.0.0.1 (port 8080), answers GET / and prints one line per request
+ *   web [PORT]      listens on every address (port 8080), answers GET / and prints one line per request
  *
  * It is meant to be the only program of a container: it ends at once on SIGTERM, as `docker stop` expects of the first
  * process, and it has no need of a shell, a library or a second process.
@@ -48,14 +48,14 @@ int main(int count, char **arguments) {
 
     int port = count > 1 ? atoi(arguments[1]) : 8080;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64)) {
         perror("web: cannot listen");
         return 1;
     }
-    printf("listening on 127.0.0.1:%d\n", port);
+    printf("listening on port %d\n", port);
     for (;;) {
         int client = accept(listener, NULL, NULL);
         if (client < 0)
