@@ -2,6 +2,7 @@
 //!
 //! A container's cgroup is one directory on v2 and one in each hierarchy on v1. [`Cgroup`] is a handle, not an owner:
 //! dropping it removes nothing, because a shim and the daemon hold one at the same time.
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -124,19 +125,15 @@ fn create_legacy(plan: &LegacyPlan, path: &str, made: &mut Made) -> Result<Strin
         }
     })?;
     if let Some(seed) = seed {
-        // Another container's start may have made the parent a moment ago, and not filled it yet.
-        for ancestor in ancestors_below(mount, &leaf) {
-            if files::read(&ancestor.join("cpuset.cpus")).is_ok_and(|cpus| cpus.trim().is_empty()) {
-                sow(&ancestor, seed);
+        match fill(&leaf, seed, &plan.writes) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                // Another container's start made a parent a moment ago, and has not filled all of it yet.
+                for ancestor in ancestors_below(mount, &leaf) {
+                    sow(&ancestor, seed);
+                }
+                fill(&leaf, seed, &plan.writes)?;
             }
-        }
-        // Before the user's own choice, which may leave one of the two unset.
-        for (file, value) in [("cpuset.cpus", &seed.cpus), ("cpuset.mems", &seed.mems)] {
-            let file = leaf.join(file);
-            let asked = plan.writes.iter().any(|w| file.ends_with(&*w.file));
-            if !asked {
-                files::write(&file, value).map_err(|e| Error::io("fill in", file, e))?;
-            }
+            filled => filled?,
         }
     }
     if !plan.writes.is_empty() {
@@ -144,6 +141,18 @@ fn create_legacy(plan: &LegacyPlan, path: &str, made: &mut Made) -> Result<Strin
         apply(directory.as_fd(), &leaf, &plan.writes)?;
     }
     Ok(leaf.to_string_lossy().into_owned())
+}
+
+/// Gives a container's cpuset what it is not asked to have otherwise. The kernel refuses what its parent does not have.
+fn fill(leaf: &Path, seed: &Seed, asked: &[Write]) -> Result<(), Error> {
+    // Before the user's own choice, which may leave one of the two unset.
+    for (file, value) in [("cpuset.cpus", &seed.cpus), ("cpuset.mems", &seed.mems)] {
+        let file = leaf.join(file);
+        if !asked.iter().any(|write| file.ends_with(&*write.file)) {
+            files::write(&file, value).map_err(|e| Error::io("fill in", file, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a new directory of the cpuset hierarchy what its children need. They inherit it by themselves then, which is much
