@@ -57,12 +57,15 @@ pub fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
 pub fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        // A file of a cgroup that was removed after the open answers ENODEV.
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
-            Ok(None)
-        }
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Does an error say that the file, or its cgroup, is not there any more?
+pub fn is_gone(error: &io::Error) -> bool {
+    // A file of a cgroup that was removed after the open answers ENODEV.
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 pub fn make_directory(path: &Path) -> io::Result<()> {

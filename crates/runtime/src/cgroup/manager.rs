@@ -404,7 +404,11 @@ impl Cgroup {
     }
 
     pub fn thaw(&self) -> Result<(), Error> {
-        self.set_frozen(false, PATIENCE)
+        match self.set_frozen(false, PATIENCE) {
+            // What was thawed to die may be gone, with its cgroup, before it is seen to be thawed.
+            Err(Error::Io { source, .. }) if files::is_gone(&source) => Ok(()),
+            thawed => thawed,
+        }
     }
 
     fn set_frozen(&self, frozen: bool, patience: Duration) -> Result<(), Error> {
