@@ -440,12 +440,18 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// Where its memory is counted, and whether that is v1.
+    pub(super) fn memory_directory(&self) -> Option<(&Path, bool)> {
+        let legacy = self.legacy("memory").map(|path| (path, true));
+        legacy.or_else(|| self.record.unified.as_deref().map(|path| (Path::new(path), false)))
+    }
+
     /// How many processes the kernel has killed in it for want of memory; 0 where nobody counts.
     pub fn oom_kills(&self) -> Result<u64, Error> {
-        let path = match (self.legacy("memory"), &self.record.unified) {
-            (Some(path), _) => path.join("memory.oom_control"),
-            (None, Some(path)) => Path::new(path).join("memory.events"),
-            (None, None) => return Ok(0),
+        let path = match self.memory_directory() {
+            Some((path, true)) => path.join("memory.oom_control"),
+            Some((path, false)) => path.join("memory.events"),
+            None => return Ok(0),
         };
         let text = files::if_there(files::read(&path)).map_err(|e| Error::io("read", path, e))?;
         let text = text.unwrap_or_default();

@@ -7,6 +7,7 @@ pub mod error;
 pub mod files;
 pub mod hierarchy;
 pub mod manager;
+pub(crate) mod oom;
 pub mod plan;
 pub mod stats;
 pub mod v1;

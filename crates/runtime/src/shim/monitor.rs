@@ -29,6 +29,7 @@ use super::{
     stdio::Stdio,
 };
 use crate::{
+    cgroup::oom::OomWatch,
     error::Context,
     process::{
         launch::{Birthplace, Child, clone_child, has_own_network},
@@ -39,6 +40,9 @@ use crate::{
 
 /// After this long without data, buffers are given back.
 const REST_AFTER: Duration = Duration::from_secs(1);
+/// A memory kill is counted a moment after it is announced: how long and how often it is looked for.
+const OOM_LOOK: Duration = Duration::from_millis(200);
+const OOM_LOOK_APART: Duration = Duration::from_millis(10);
 /// How long attachers may take to fetch the last output of a container that has ended.
 const LINGER: Duration = Duration::from_secs(30);
 
@@ -73,6 +77,35 @@ struct Monitor {
     stdio: Stdio,
     child: Child,
     own_pid_namespace: bool,
+    oom: OomMonitor,
+}
+
+/// Memory kills while the container goes on.
+struct OomMonitor {
+    watch: Option<OomWatch>,
+    /// How many have been told.
+    told: u64,
+    /// Until when one that was announced is looked for.
+    awaited: Option<Instant>,
+}
+
+impl OomMonitor {
+    /// A container whose memory kills cannot be watched still has them in its exit.
+    fn new(child: &Child, poll: &Poll) -> OomMonitor {
+        let watch = OomWatch::of(child.cgroup()).ok().flatten();
+        let watch = watch.filter(|watch| {
+            let added = match watch.is_urgent() {
+                true => poll.add_urgent(watch.as_fd(), Key::OutOfMemory),
+                false => poll.add(watch.as_fd(), Key::OutOfMemory, Interest::READ),
+            };
+            added.is_ok()
+        });
+        OomMonitor {
+            watch,
+            told: 0,
+            awaited: None,
+        }
+    }
 }
 
 /// Makes the container, up to the point where only the program is missing.
@@ -118,7 +151,7 @@ fn set_up(
     // The child is at work: what follows costs no time of its own.
     let prepared = prepare(&plan, &directory, &child);
     child.wait_until_ready()?;
-    let (poll, listener, log, state, state_file) = prepared?;
+    let (poll, listener, log, state, state_file, oom) = prepared?;
     let say = || "cannot set the shim up";
     let stdio = Stdio::new(child.take_streams(), plan.open_stdin, plan.stdin_once, log, &poll).context(say)?;
     poll.add(child.pidfd.as_fd(), Key::Process, Interest::READ)
@@ -140,6 +173,7 @@ fn set_up(
         stdio,
         child,
         own_pid_namespace: plan.namespaces & CLONE_NEWPID != 0,
+        oom,
     })
 }
 
@@ -149,7 +183,7 @@ fn show_network(connection: &OwnedFd, process: Pid) {
     let _ = send_any(connection.as_fd(), &FromShim::Event(Event::Network { pid }), &[]);
 }
 
-type Prepared = (Poll, OwnedFd, Option<Log>, TaskState, File);
+type Prepared = (Poll, OwnedFd, Option<Log>, TaskState, File, OomMonitor);
 
 fn prepare(plan: &ShimPlan, directory: &OwnedFd, child: &Child) -> Result<Prepared, Failure> {
     let say = || "cannot set the shim up";
@@ -170,7 +204,8 @@ fn prepare(plan: &ShimPlan, directory: &OwnedFd, child: &Child) -> Result<Prepar
         cgroup: child.cgroup().record(),
     };
     let state_file = write_file(directory, files::STATE, &state).context(say)?;
-    Ok((poll, listener, log, state, state_file))
+    let oom = OomMonitor::new(child, &poll);
+    Ok((poll, listener, log, state, state_file, oom))
 }
 
 /// Whole or not at all: written beside and renamed.
@@ -201,11 +236,15 @@ impl Monitor {
         drop(taken);
         self.connections.push((0, connection));
         loop {
-            let timeout = self.stdio.busy.then_some(REST_AFTER);
+            let timeout = match self.oom.awaited {
+                None => self.stdio.busy.then_some(REST_AFTER),
+                Some(_) => Some(OOM_LOOK_APART),
+            };
             let mut ready = Vec::new();
             let waited = self.poll.wait(timeout, |event| ready.push(event));
             match waited {
                 Ok(true) => {}
+                Ok(false) if self.oom.awaited.is_some() => {}
                 Ok(false) => self.stdio.rest(),
                 Err(_) => exit_now(1),
             }
@@ -215,12 +254,32 @@ impl Monitor {
                     Key::Process => ended = true,
                     Key::Listener => self.accept(),
                     Key::Connection(number) => self.handle_request(number),
+                    Key::OutOfMemory => {
+                        self.oom.watch.iter().for_each(OomWatch::acknowledge);
+                        self.oom.awaited = Some(Instant::now() + OOM_LOOK);
+                    }
                     _ => self.stdio.handle(event, &self.poll),
                 }
             }
             if ended {
                 self.finish();
             }
+            if self.oom.awaited.is_some() {
+                self.look_for_memory_kills();
+            }
+        }
+    }
+
+    fn look_for_memory_kills(&mut self) {
+        let kills = self.child.cgroup().oom_kills().unwrap_or(0);
+        if kills <= self.oom.told {
+            self.oom.awaited = self.oom.awaited.filter(|until| Instant::now() < *until);
+            return;
+        }
+        self.oom.told = kills;
+        self.oom.awaited = None;
+        for (_, connection) in &self.connections {
+            let _ = send_any(connection.as_fd(), &FromShim::Event(Event::OutOfMemory), &[]);
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) enum Key {
     /// Both input and output of the container.
     Terminal,
     Attacher(u32),
+    /// The kernel kills for want of memory, or might have.
+    OutOfMemory,
 }
 
 impl Key {
@@ -39,6 +41,7 @@ impl Key {
             Key::Stderr => (5, 0),
             Key::Terminal => (6, 0),
             Key::Attacher(number) => (7, number),
+            Key::OutOfMemory => (8, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -53,6 +56,7 @@ impl Key {
             4 => Key::Stdout,
             5 => Key::Stderr,
             6 => Key::Terminal,
+            8 => Key::OutOfMemory,
             _ => Key::Attacher(number),
         }
     }
@@ -108,6 +112,12 @@ impl Poll {
             EventData::new_u64(key.to_bits()),
             interest.flags(),
         )?)
+    }
+
+    /// For what only reports that something has changed.
+    pub fn add_urgent(&self, fd: BorrowedFd, key: Key) -> io::Result<()> {
+        let data = EventData::new_u64(key.to_bits());
+        Ok(epoll::add(&self.epoll, fd, data, EventFlags::PRI)?)
     }
 
     pub fn change(&self, fd: BorrowedFd, key: Key, interest: Interest) -> io::Result<()> {
