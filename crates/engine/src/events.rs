@@ -1,7 +1,8 @@
 //! Events: what happened to which object, in order.
 //!
 //! A subscriber gets history and future in one step, so nothing falls between the two. A subscriber that does not keep
-//! up loses the oldest events (the channel reports how many), never the engine its time.
+//! up loses the oldest events (the channel reports how many), never the engine its time. The history is this daemon's
+//! own: writing every event down would cost each start more than it is worth.
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
@@ -39,13 +40,13 @@ pub struct EventBus {
 #[derive(Debug)]
 struct Shared {
     history: Mutex<History>,
-    sender: broadcast::Sender<Event>,
+    sender: broadcast::Sender<Arc<Event>>,
 }
 
 #[derive(Debug, Default)]
 struct History {
     last_nanoseconds: i64,
-    ring: VecDeque<Event>,
+    ring: VecDeque<Arc<Event>>,
 }
 
 impl Default for EventBus {
@@ -77,28 +78,28 @@ impl EventBus {
         let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let time_nanoseconds = now.max(history.last_nanoseconds + 1);
         history.last_nanoseconds = time_nanoseconds;
-        let event = Event {
+        let event = Arc::new(Event {
             kind: kind.to_owned(),
             action,
             actor,
             attributes,
             time_nanoseconds,
-        };
+        });
         if history.ring.len() == HISTORY {
             history.ring.pop_front();
         }
-        history.ring.push_back(event.clone());
+        history.ring.push_back(Arc::clone(&event));
         // An error only says that nobody listens. Sent under the lock, so that subscribers see the ring's order.
         let _ = self.shared.sender.send(event);
     }
 
     /// What happened at or after `since` (nothing when absent), and everything that happens from now on.
-    pub fn subscribe(&self, since: Option<i64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+    pub fn subscribe(&self, since: Option<i64>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let history = self.shared.history.lock().expect("no panic while locked");
         let past = match since {
             None => Vec::new(),
             Some(since) => {
-                let recent = |event: &&Event| event.time_nanoseconds >= since;
+                let recent = |event: &&Arc<Event>| event.time_nanoseconds >= since;
                 history.ring.iter().filter(recent).cloned().collect()
             }
         };

@@ -217,7 +217,7 @@ impl ContainerFilter {
             && labels_match(&self.labels, &record.config.labels)
             && one_of(&self.statuses, state.phase.status())
             && (self.exited.is_empty()
-                || (state.finished_at.is_some() && !state.phase.is_running() && self.exited.contains(&state.exit_code)))
+                || (state.finished_at.is_some() && !state.phase.is_up() && self.exited.contains(&state.exit_code)))
             && self.before.iter().all(|time| record.created < *time)
             && self.since.iter().all(|time| record.created > *time)
             && self.has_ancestor(record)
@@ -358,12 +358,12 @@ impl EventFilter {
     }
 }
 
-/// An object is named by its name or by the beginning of its id.
+/// An object is named by the beginning of its name or of its id.
 fn object_matches(patterns: &[Pattern], event: &Event) -> bool {
     let name = event.attributes.get("name").map(String::as_str).unwrap_or_default();
     patterns
         .iter()
-        .any(|pattern| pattern.text == event.actor || pattern.text == name || event.actor.starts_with(&pattern.text))
+        .any(|pattern| event.actor.starts_with(&pattern.text) || name.starts_with(&pattern.text))
 }
 
 /// With and without tag; containers' events name their image too.
@@ -426,7 +426,7 @@ mod tests {
         let matches = |pairs: &[(&str, &str)]| EventFilter::parse(&filters(pairs)).expect("valid").matches(&start);
         assert!(matches(&[]));
         assert!(matches(&[("container", "web")]) && matches(&[("container", "abc")]));
-        assert!(!matches(&[("container", "we")]));
+        assert!(matches(&[("container", "we")]) && !matches(&[("container", "eb")]));
         assert!(matches(&[("image", "nginx")]) && matches(&[("image", "nginx:1")]) && !matches(&[("image", "ngin")]));
         assert!(matches(&[
             ("label", "tier=front"),

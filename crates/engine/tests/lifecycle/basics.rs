@@ -40,7 +40,7 @@ async fn a_container_runs_to_its_end_and_goes() {
     let mut actions = Vec::new();
     while let Ok(event) = events.try_recv() {
         assert_eq!(event.actor, id);
-        actions.push(event.action);
+        actions.push(event.action.clone());
     }
     assert_eq!(actions, ["create", "start", "die", "destroy"]);
     world.assert_clean();

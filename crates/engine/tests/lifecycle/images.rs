@@ -183,7 +183,7 @@ async fn memory_runs_out_and_the_kernel_is_blamed() {
     let mut actions = Vec::new();
     while let Ok(event) = events.try_recv() {
         if event.kind == "container" {
-            actions.push(event.action);
+            actions.push(event.action.clone());
         }
     }
     assert_eq!(actions, ["create", "start", "oom", "die"]);
