@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::config::EngineConfig;
 use crate::{
-    container::{restore, service::ContainerService, table::Table},
+    container::{restore, revive, service::ContainerService, table::Table},
     context::{Context, blocking},
     error::{Error, Result},
     events::EventBus,
@@ -62,6 +62,7 @@ impl Engine {
         );
         let volumes = VolumeService::new(Arc::clone(&context), Arc::clone(&table));
         let networks = NetworkService::new(Arc::clone(&context), Arc::clone(&table));
+        tokio::spawn(revive::revive(Arc::clone(&table), closing.clone()));
         Ok(Engine {
             inner: Arc::new(Inner {
                 context,

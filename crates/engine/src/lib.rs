@@ -20,12 +20,16 @@ pub mod container {
     pub mod logs;
     pub mod merge;
     pub mod mode;
+    pub mod mount_events;
+    pub mod namespaces;
     pub mod networking;
     pub mod ports;
     pub mod prune;
     pub mod record;
     pub mod remove;
+    pub mod restart;
     pub mod restore;
+    pub mod revive;
     pub mod service;
     pub mod signals;
     pub mod start;

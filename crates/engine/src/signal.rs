@@ -1,6 +1,8 @@
 //! Signal names as clients write them: `SIGTERM`, `term`, `15`, `RTMIN+3`.
 use crate::error::{Error, Result};
 
+pub const INT: i32 = 2;
+pub const QUIT: i32 = 3;
 pub const KILL: i32 = 9;
 pub const TERM: i32 = 15;
 

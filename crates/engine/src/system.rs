@@ -88,7 +88,7 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         containers: table.handles().len(),
         containers_running: running,
         containers_paused: count(&[Phase::Paused]),
-        containers_stopped: count(&[Phase::Created, Phase::Exited, Phase::Dead]),
+        containers_stopped: count(&[Phase::Created, Phase::Exited, Phase::Dead, Phase::Restarting]),
         images,
         storage_driver: context.store.driver().to_owned(),
         storage_status: storage_status(&config.data_root),

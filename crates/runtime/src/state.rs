@@ -1,7 +1,7 @@
 //! What a shim leaves on disk, and clearing up after one that died without a word.
 use std::{
     fs, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -51,6 +51,16 @@ pub fn clean_up(state: &TaskState) -> Result<(), Error> {
     let cgroup = Cgroup::open(&state.cgroup).map_err(say)?;
     cgroup.kill_all().map_err(say)?;
     cgroup.delete().map_err(say)
+}
+
+/// Any signal, by number, to a task's first process.
+pub fn signal(pidfd: BorrowedFd, number: i32) -> io::Result<()> {
+    corten_linux::process::pidfd_send_signal(pidfd, number)
+}
+
+/// Kills a shim that does not answer, and waits for its end.
+pub fn kill_shim(state: &TaskState) -> io::Result<()> {
+    kill(state.shim_pid, state.shim_start_ticks)
 }
 
 /// Kills a process that is still the one we mean, and waits for its end.

@@ -9,6 +9,7 @@ use std::{
     process::{Child, Command, Stdio, id},
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::UNIX_EPOCH,
 };
 
 use rustix::{
@@ -374,6 +375,22 @@ impl Daemon {
     #[track_caller]
     pub fn wait_for_status(&self, reference: &str, status: &str) {
         wait_until(&format!("{reference} is {status}"), || self.status(reference) == status);
+    }
+
+    /// What this daemon has told so far, oldest first; `filters` as the API takes them, `{}` for everything.
+    #[track_caller]
+    pub fn events(&self, filters: &Value) -> Vec<Value> {
+        let now = UNIX_EPOCH.elapsed().expect("the clock is right");
+        let path = format!(
+            "/events?since=0&until={}.{:09}&filters={filters}",
+            now.as_secs(),
+            now.subsec_nanos()
+        );
+        let answer = self.api().get(&path).expect(200);
+        let lines = answer.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).expect("events are JSON"))
+            .collect()
     }
 
     /// The first process of a running container.

@@ -20,14 +20,17 @@ use crate::{
         etc::{self, Facts, LinkTarget},
         links,
         mode::NetworkMode,
+        namespaces::join,
         record::Record,
+        signals::is_restarting,
+        state::Phase,
         supervised::Supervised,
         table::Table,
     },
     context::{Context, blocking},
     error::{Error, Kind, Result},
     names,
-    task::{launch::Shared, mounts::EtcFiles},
+    task::{launch::SharedNetwork, mounts::EtcFiles},
 };
 
 const FILE: &str = "network";
@@ -151,13 +154,16 @@ impl Supervised {
     }
 
     /// The network of another container, where this one joins it: found anew at each start.
-    pub fn shared_network(&mut self) -> Result<Option<Shared>> {
+    pub fn shared_network(&mut self) -> Result<Option<SharedNetwork>> {
         let NetworkMode::Container(reference) = self.network_mode() else {
             return Ok(None);
         };
         let other = self.table.find(reference)?.snapshot();
         if other.record.id == self.record.id {
             return Err(Error::invalid("cannot join own network"));
+        }
+        if other.state.phase == Phase::Restarting {
+            return Err(is_restarting(&other.record.id));
         }
         if !other.state.phase.is_running() {
             return Err(Error::conflict(format!(
@@ -174,8 +180,8 @@ impl Supervised {
             record.config.domainname.clone_from(&owner.config.domainname);
         }
         let directory = self.context.store.layout().container(&owner.id);
-        Ok(Some(Shared {
-            namespace: PathBuf::from(format!("/proc/{}/ns/net", other.state.pid)),
+        Ok(Some(SharedNetwork {
+            namespace: join(&other, "net")?,
             files: etc::files(&directory),
         }))
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     container::{
         binds::{self, Asked},
-        etc, links, log_config, merge, networking,
+        etc, links, log_config, merge, namespaces, networking,
         record::{MountPoint, Record},
         state::State,
         supervised,
@@ -66,6 +66,7 @@ pub async fn create(
     validate::check_config(&options.config)?;
     complete(context, &mut options)?;
     networking::complete(&mut options, &context.network_records, table)?;
+    namespaces::complete(&mut options.host_config, table)?;
 
     let asked = binds::parse(&options.config, &options.host_config)?;
     let id = names::random_id();

@@ -65,8 +65,9 @@ impl Supervised {
             self.tell("oom", &[]);
         }
         self.release().await;
+        self.tell_unmounted();
         self.record_end(&exit);
-        let removal = self.record.host_config.auto_remove;
+        let removal = self.record.host_config.auto_remove && !self.restarts.by_user;
         if !removal && self.save_or_warn() {
             launch::discard(&self.context.store.layout().task(&self.record.id));
         }
@@ -97,12 +98,14 @@ impl Supervised {
     }
 
     fn record_end(&mut self, exit: &Exit) {
-        self.state.go(Phase::Exited);
         self.state.pid = 0;
         self.state.exit_code = exit.code;
         self.state.oom_killed |= exit.out_of_memory;
         self.state.error = exit.reason.clone().unwrap_or_default();
         self.state.finished_at = Some(timestamp(exit.at_nanoseconds));
         self.exits += 1;
+        let ran = self.state.started_at.zip(self.state.finished_at);
+        let ran = ran.map(|(start, end)| end.duration_since(start));
+        self.rest_or_restart(ran.and_then(|ran| ran.try_into().ok()).unwrap_or_default());
     }
 }

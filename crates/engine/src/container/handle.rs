@@ -75,8 +75,17 @@ pub enum Command {
     RefreshLinks {
         reply: Reply<()>,
     },
-    /// A user wants it stopped, and later maybe started: restart policies respect that.
+    /// A user wants it stopped, and with `restart` started again: restart policies respect that.
     MarkStopped {
+        restart: bool,
+        reply: Reply<()>,
+    },
+    /// Its processes were killed long ago: what keeps its end from being told?
+    Bury {
+        reply: Reply<()>,
+    },
+    /// The turn of one that waits to be brought back after a start of the daemon.
+    Retry {
         reply: Reply<()>,
     },
     /// Tells an event about it, in its place among the others.

@@ -110,7 +110,7 @@ pub fn list(
     let shown = table
         .snapshots()
         .into_iter()
-        .filter(|snapshot| all || snapshot.state.phase.is_running())
+        .filter(|snapshot| all || snapshot.state.phase.is_up())
         .map(|snapshot| view(context, &mut names, snapshot))
         .filter(|view| filter.matches(view));
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };

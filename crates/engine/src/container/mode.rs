@@ -3,7 +3,7 @@ use corten_api::types::container::{ContainerConfig, HostConfig};
 
 /// The name of the network that a container is on when it does not say otherwise.
 pub const DEFAULT_NETWORK: &str = "bridge";
-const CONTAINER: &str = "container:";
+pub const CONTAINER: &str = "container:";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkMode<'a> {

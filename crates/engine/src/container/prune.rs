@@ -28,7 +28,7 @@ pub async fn prune(context: &Arc<Context>, table: &Table, filters: &Filters) -> 
         let unwanted = values("label!")
             .iter()
             .any(|label| filter::labels_match(std::slice::from_ref(label), &record.config.labels));
-        if snapshot.state.phase.is_running()
+        if snapshot.state.phase.is_up()
             || unwanted
             || !filter::labels_match(values("label"), &record.config.labels)
             || until.iter().any(|until| record.created >= *until)

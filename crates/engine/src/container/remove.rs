@@ -1,21 +1,15 @@
 //! `rm`: a container goes, with its writable layer, its log, and on request its anonymous volumes.
-use std::time::Duration;
-
-use tokio::time::timeout;
-
 use crate::{
     container::{
         handle::{Command, Handle, Snapshot},
         state::Phase,
+        stop,
         supervised::{KIND, Supervised},
         view::RemoveOptions,
     },
     error::{Error, Kind, Result},
     task::launch,
 };
-
-/// How long processes that were killed may take to go.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Supervised {
     /// Everything at once, record first: what a crash leaves after that is litter without a record, which the next
@@ -32,6 +26,7 @@ impl Supervised {
             phase => {
                 let (status, hint) = match phase {
                     Phase::Paused => ("paused", "container is paused and must be unpaused first"),
+                    Phase::Restarting => ("restarting", "stop the container before removing or force remove"),
                     _ => ("running", "stop the container before removing or force remove"),
                 };
                 return Err(Error::conflict(format!(
@@ -98,21 +93,10 @@ impl Supervised {
 
 /// Kills it first where that is asked for.
 pub async fn remove(handle: &Handle, options: RemoveOptions) -> Result<()> {
-    let running = handle.snapshot().state.phase.is_running();
+    let running = handle.snapshot().state.phase.is_up();
     if options.force && running {
-        match handle.ask(|reply| Command::KillAll { reply }).await {
-            // The latter: it is ending by itself.
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
-            Err(error) => return Err(error),
-        }
-        let rests = |snapshot: &Snapshot| snapshot.removed || !snapshot.state.phase.is_running();
-        if timeout(PATIENCE, handle.wait_until(rests)).await.is_err() {
-            return Err(Error::system(format!(
-                "cannot remove container {}: its processes were killed but do not end (waiting for a disk or network?)",
-                handle.id
-            )));
-        }
+        let rests = |snapshot: &Snapshot| snapshot.removed || !snapshot.state.phase.is_up();
+        stop::kill_all(handle, "cannot remove container", rests).await?;
     }
     match handle
         .ask(|reply| Command::Remove {

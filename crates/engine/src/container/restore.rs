@@ -13,7 +13,9 @@ use corten_runtime::{
     },
     state,
 };
+use futures_util::StreamExt;
 use jiff::Timestamp;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
         handle::Command,
         record::Record,
         remove,
+        restart::{End, Policy},
         state::{Phase, State},
         supervised::{self, Document, KIND, timestamp},
         supervisor,
@@ -36,6 +39,9 @@ use crate::{
         shim::Line,
     },
 };
+
+/// How many shims are asked at a time.
+const LOOKS_AT_ONCE: usize = 64;
 
 /// What a container's task directory came to.
 enum Found {
@@ -65,11 +71,12 @@ pub async fn restore(context: &Arc<Context>, table: &Arc<Table>, closing: &Cance
             }
         }
     }
-    let mut found = Vec::with_capacity(known.len());
-    for document in known {
+    for document in &known {
         table.reserve(&document.record.name, &document.record.id)?;
-        found.push(look(context, document).await);
     }
+    // At once, because a shim that does not answer is waited for.
+    let looks = futures_util::stream::iter(known).map(|document| look(context, document));
+    let found: Vec<_> = looks.buffered(LOOKS_AT_ONCE).collect().await;
     restore_networks(context, &found)?;
     for one in found {
         adopt(context, table, closing, one).await;
@@ -131,16 +138,19 @@ async fn look(context: &Context, document: Document) -> Survivor {
         Found::Nothing if before.phase.is_running() => end(&mut state, 255, None, false, Timestamp::now()),
         // A start that did not come far is undone.
         Found::Lost | Found::Nothing => {
-            if !matches!(state.phase, Phase::Created | Phase::Exited) {
+            state.pid = 0;
+            state.attachment = None;
+            if !matches!(state.phase, Phase::Created | Phase::Exited | Phase::Restarting) {
                 state.phase = if state.started_at.is_some() {
                     Phase::Exited
                 } else {
                     Phase::Created
                 };
             }
-            state.pid = 0;
-            state.attachment = None;
         }
+    }
+    if task.is_none() {
+        restart_or_rest(&record, &before, &mut state);
     }
     Survivor {
         record,
@@ -148,6 +158,29 @@ async fn look(context: &Context, document: Document) -> Survivor {
         state,
         task,
     }
+}
+
+/// What its restart policy says to an end that no daemon saw, and to a daemon that has just started.
+fn restart_or_rest(record: &Record, before: &State, state: &mut State) {
+    let policy = Policy::of(&record.host_config);
+    let never_started = state.started_at.is_none() && before.phase != Phase::Restarting;
+    if never_started || !matches!(state.phase, Phase::Exited | Phase::Restarting) {
+        return;
+    }
+    let ended_meanwhile = before.phase.is_running();
+    let end = End {
+        exit_code: state.exit_code,
+        restarts: state.restart_count,
+        stopped_by_user: state.stopped_by_user,
+    };
+    let counts = ended_meanwhile && policy.after(end);
+    state.restart_count += u32::from(counts);
+    let waited = before.phase == Phase::Restarting && policy != Policy::No;
+    state.phase = if counts || waited || policy.at_daemon_start(state.stopped_by_user) {
+        Phase::Restarting
+    } else {
+        Phase::Exited
+    };
 }
 
 /// Gives containers that run their addresses, ports and names back, and makes the networks be there.
@@ -275,7 +308,10 @@ async fn find(directory: &Path) -> Found {
 /// Finds a running task's shim. Absent when its process was never told to run: then it is told to end.
 async fn greet(directory: &Path) -> io::Result<Option<Task>> {
     let mut line = Line::new(connection::reconnect(directory)?)?;
-    let (reply, mut fds) = line.request(&ToShim::Hello, &[]).await?;
+    let (reply, mut fds) = match line.request(&ToShim::Hello, &[]).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return silent(directory, line).map(Some),
+        answered => answered?,
+    };
     let (Reply::Here(state), Some(pidfd)) = (reply, fds.pop()) else {
         return Err(io::Error::other("the shim's answer makes no sense"));
     };
@@ -291,6 +327,26 @@ async fn greet(directory: &Path) -> io::Result<Option<Task>> {
         cgroup: Arc::new(cgroup),
         started_at: started_at(directory).unwrap_or_default(),
     }))
+}
+
+/// A shim that is stopped or stuck is no reason to end its container: what it left on disk says what runs.
+fn silent(directory: &Path, line: Line) -> io::Result<Task> {
+    let state = state::read_state(directory)?.filter(|state| state.started);
+    let state = state.ok_or_else(|| io::Error::other("the shim does not answer, and its container was not started"))?;
+    let pid = Pid::from_raw(state.pid).ok_or_else(|| io::Error::other("the task's state names no process"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    if state::start_ticks(state.pid)? != state.pid_start_ticks {
+        return Err(io::Error::other("the container's process has ended"));
+    }
+    tracing::warn!(shim = state.shim_pid, directory = %directory.display(), "a shim does not answer: is it stopped?");
+    let cgroup = Cgroup::open(&state.cgroup).map_err(io::Error::other)?;
+    Ok(Task {
+        line,
+        pidfd,
+        state,
+        cgroup: Arc::new(cgroup),
+        started_at: started_at(directory).unwrap_or_default(),
+    })
 }
 
 /// Kills what was created and never started; waits until its shim has tidied up.

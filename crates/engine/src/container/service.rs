@@ -14,8 +14,8 @@ use crate::{
         list::{self, ImageNames},
         logs::{self, LogStream},
         mode::NetworkMode,
-        prune, remove,
-        state::State,
+        prune, remove, signals,
+        state::{Phase, State},
         stats::{self, StatsSample},
         stop, supervised, supervisor,
         table::Table,
@@ -283,8 +283,10 @@ impl ContainerService {
 
     fn running(&self, reference: &str) -> Result<Handle> {
         let handle = self.table.find(reference)?;
-        if handle.snapshot().state.phase.is_running() {
-            return Ok(handle);
+        match handle.snapshot().state.phase {
+            phase if phase.is_running() => return Ok(handle),
+            Phase::Restarting => return Err(signals::is_restarting(&handle.id)),
+            _ => {}
         }
         Err(Error::conflict(format!("container {} is not running", handle.id)))
     }

@@ -1,9 +1,14 @@
 //! What a supervisor asks of a running container's shim and cgroup: signals, pause, terminal size, attachers.
-use std::sync::Arc;
+use std::{io, os::fd::AsFd, sync::Arc};
 
 use corten_runtime::{
     cgroup::manager::Cgroup,
     shim::protocol::{FailureKind, Reply, ToShim},
+    state,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 use crate::{
@@ -16,7 +21,14 @@ use crate::{
 
 impl Supervised {
     pub async fn signal(&mut self, number: i32) -> Result<()> {
-        self.request(&ToShim::Signal { number }, "kill").await?;
+        if self.is_meant_to_end(number) || self.state.phase == Phase::Restarting {
+            self.mark_stopped();
+        }
+        if self.state.phase == Phase::Restarting {
+            self.give_up_restarting();
+            return Ok(());
+        }
+        self.send_signal(number)?;
         self.tell("kill", &[("signal", number.to_string())]);
         // A frozen process takes no signal: what should end it must thaw it.
         if self.state.phase == Phase::Paused && (number == signal::KILL || number == self.stop_signal()) {
@@ -26,7 +38,12 @@ impl Supervised {
     }
 
     pub async fn kill_all(&mut self) -> Result<()> {
-        self.request(&ToShim::KillAll, "kill").await?;
+        self.mark_stopped();
+        if self.state.phase == Phase::Restarting {
+            self.give_up_restarting();
+            return Ok(());
+        }
+        self.kill_processes().await?;
         self.tell("kill", &[("signal", signal::KILL.to_string())]);
         if self.state.phase == Phase::Paused {
             self.thaw().await?;
@@ -104,6 +121,12 @@ impl Supervised {
                     self.record.id
                 )));
             }
+            Phase::Restarting => {
+                return Err(Error::conflict(format!(
+                    "container {} is restarting, wait until the container is running",
+                    self.record.id
+                )));
+            }
             Phase::Removing | Phase::Dead => return Err(Error::conflict("container is marked for removal")),
             Phase::Created | Phase::Starting | Phase::Exited => {
                 self.waiting.push(attacher);
@@ -114,9 +137,12 @@ impl Supervised {
         let Some(task) = &mut self.task else {
             return Err(self.not_running("attach"));
         };
-        launch::attach(&mut task.line, &attacher)
-            .await
-            .map_err(|error| Error::system(format!("cannot attach to container {}", self.record.id)).because(error))?;
+        if let Err(error) = launch::attach(&mut task.line, &attacher).await {
+            return Err(match error.kind() {
+                io::ErrorKind::TimedOut => self.unanswered(&error),
+                _ => Error::system(format!("cannot attach to container {}", self.record.id)).because(error),
+            });
+        }
         self.tell("attach", &[]);
         Ok(())
     }
@@ -163,16 +189,74 @@ impl Supervised {
             Ok((Reply::Failed(failure), _)) if failure.kind == FailureKind::Gone => Err(self.not_running(verb)),
             Ok((Reply::Failed(failure), _)) => Err(failure.into()),
             Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(self.unanswered(&error)),
             // It is ending: the event that says so is on its way.
             Err(_) => Err(self.not_running(verb)),
         }
     }
 
+    /// Straight to the process: a shim that is stuck holds nobody's signal up.
+    fn send_signal(&self, number: i32) -> Result<()> {
+        let Some(task) = &self.task else {
+            return Err(self.not_running("kill"));
+        };
+        match state::signal(task.pidfd.as_fd(), number) {
+            Ok(()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(self.not_running("kill")),
+            Err(error) => Err(Error::system(format!("cannot send signal {number}")).because(error)),
+        }
+    }
+
+    /// With the first process of a PID namespace go all others. Where the namespace is somebody else's, the control
+    /// group says whom to kill.
+    async fn kill_processes(&mut self) -> Result<()> {
+        if self.record.host_config.pid_mode.is_empty() {
+            return self.send_signal(signal::KILL);
+        }
+        let cgroup = self.cgroup().map_err(|_| self.not_running("kill"))?;
+        context::blocking(move || cgroup.kill_all().map_err(|error| Error::system(causes(&error)))).await
+    }
+
+    /// Its processes are dead, but its shim does not say so: then the shim goes too, and what it kept is freed.
+    pub async fn bury(&mut self) -> Result<()> {
+        let Some(task) = &self.task else { return Ok(()) };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let dead = poll(&mut [PollFd::new(&task.pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0);
+        if !dead {
+            return Ok(());
+        }
+        tracing::warn!(container = %self.record.id, shim = task.state.shim_pid, "killing a shim that is stuck");
+        let left = task.state.clone();
+        context::blocking(move || {
+            state::kill_shim(&left).map_err(|error| Error::system("cannot kill the container's shim").because(error))
+        })
+        .await
+    }
+
+    fn unanswered(&self, error: &io::Error) -> Error {
+        let (id, shim) = (
+            &self.record.id,
+            self.task.as_ref().map_or(0, |task| task.state.shim_pid),
+        );
+        let error = io::Error::new(error.kind(), "is it stopped? `rm -f` of the container ends both");
+        Error::system(format!("the shim of container {id} (process {shim}) does not answer")).because(error)
+    }
+
     fn not_running(&self, verb: &str) -> Error {
         let id = &self.record.id;
+        if self.state.phase == Phase::Restarting {
+            return is_restarting(id);
+        }
         Error::conflict(match verb {
             "kill" => format!("cannot kill container: {id}: container {id} is not running"),
             _ => format!("container {id} is not running"),
         })
     }
+}
+
+/// What cannot be done to a container between two of its runs.
+pub fn is_restarting(id: &str) -> Error {
+    Error::conflict(format!(
+        "Container {id} is restarting, wait until the container is running"
+    ))
 }

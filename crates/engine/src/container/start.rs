@@ -1,10 +1,12 @@
 //! `start`: a container gets its running side.
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use crate::{
-    container::{attachment, handle::Attacher, links, state::Phase, supervised::Supervised},
+    container::{attachment, handle::Attacher, links, restart::Restarts, state::Phase, supervised::Supervised},
     error::{Error, Kind, Result},
-    task::launch::{self, Task, Trouble},
+    task::launch::{self, Shared, Task, Trouble},
 };
 
 impl Supervised {
@@ -12,7 +14,7 @@ impl Supervised {
         let name = self.short_name();
         match self.state.phase {
             Phase::Created | Phase::Exited => {}
-            Phase::Running | Phase::Starting => {
+            Phase::Running | Phase::Starting | Phase::Restarting => {
                 return Err(Error::new(
                     Kind::NotModified,
                     format!("container {name} is already started"),
@@ -25,9 +27,15 @@ impl Supervised {
                 return Err(Error::conflict("container is marked for removal and cannot be started"));
             }
         }
+        self.state.restart_count = 0;
+        self.restarts = Restarts::default();
+        self.launch().await
+    }
+
+    /// Whoever looks meanwhile sees what it was before.
+    pub async fn launch(&mut self) -> Result<()> {
         let before = self.state.phase;
         self.state.go(Phase::Starting);
-        self.show();
         let attachers = std::mem::take(&mut self.waiting);
         match self.bring_up(attachers).await {
             Ok(task) => {
@@ -37,10 +45,13 @@ impl Supervised {
                 self.state.oom_killed = false;
                 self.state.error.clear();
                 self.state.stopped_by_user = false;
+                self.restarts.end_is_wanted = false;
+                self.restarts.by_user = false;
                 self.state.started_at = Some(task.started_at);
                 self.task = Some(task);
                 self.save_or_warn();
                 self.tell_connected();
+                self.tell_mounted();
                 self.tell("start", &[]);
                 self.show();
                 self.tell_who_links_here();
@@ -56,7 +67,11 @@ impl Supervised {
     /// Addresses and ports first, because they are what others may have; then the process; its interfaces while it
     /// prepares itself, and before its program runs.
     async fn bring_up(&mut self, attachers: Vec<Attacher>) -> Result<Task, Trouble> {
-        let shared = self.shared_network()?;
+        let shared = Shared {
+            network: self.shared_network()?,
+            pid: self.shared_pid()?,
+            ipc: self.shared_ipc()?,
+        };
         let linked = links::linked(&self.record, &self.table)?;
         let (targets, environment): (_, Vec<_>) = linked
             .into_iter()
@@ -73,15 +88,23 @@ impl Supervised {
             }
         };
         let environment = environment.concat();
-        let created = launch::create(&self.context, &self.record, shared.as_ref(), &environment, plug).await?;
+        let created = launch::create(&self.context, &self.record, &shared, &environment, plug).await?;
         Ok(created.start(attachers).await?)
     }
 
     fn failed_to_start(&mut self, trouble: Trouble, before: Phase) -> Error {
         let Trouble { error, exit_code } = trouble;
-        self.state.go(before);
+        self.restarts.by_user = false;
         self.state.exit_code = exit_code;
         self.state.error = error.to_string();
+        if before == Phase::Restarting {
+            // An end like any other, but for the event: it never started.
+            self.state.finished_at = Some(Timestamp::now());
+            self.exits += 1;
+            self.rest_or_restart(Duration::ZERO);
+        } else {
+            self.state.go(before);
+        }
         if self.record.host_config.auto_remove {
             // Nobody could ever start it again: it goes, as it would have after its end.
             if let Err(error) = self.remove(true) {

@@ -1,7 +1,8 @@
 //! A container's state, and the only ways between states.
 //!
 //! `Created` → `Starting` → `Running` ⇄ `Paused` → `Exited` → `Starting` …; anything at rest → `Removing`;
-//! `Removing` → `Dead` when something of it cannot be freed.
+//! `Removing` → `Dead` when something of it cannot be freed. A restart policy puts `Restarting` between an end and the
+//! next start.
 use corten_network::model::Attachment;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub enum Phase {
     Exited,
     Removing,
     Dead,
+    /// It ended, and waits for its restart policy to start it again.
+    Restarting,
 }
 
 impl Phase {
@@ -28,12 +31,18 @@ impl Phase {
             Phase::Exited => "exited",
             Phase::Removing => "removing",
             Phase::Dead => "dead",
+            Phase::Restarting => "restarting",
         }
     }
 
     /// Has it a living process?
     pub fn is_running(self) -> bool {
         matches!(self, Phase::Running | Phase::Paused)
+    }
+
+    /// Does it count as running for whoever wants to stop, remove or list it? One that waits for its restart does.
+    pub fn is_up(self) -> bool {
+        self.is_running() || self == Phase::Restarting
     }
 }
 
@@ -77,13 +86,14 @@ impl Default for State {
 impl State {
     /// The one way from state to state. What is not allowed here cannot happen: verbs check before they act.
     pub fn go(&mut self, next: Phase) {
-        use Phase::{Created, Dead, Exited, Paused, Removing, Running, Starting};
+        use Phase::{Created, Dead, Exited, Paused, Removing, Restarting, Running, Starting};
         let allowed = match self.phase {
             Created => matches!(next, Starting | Removing | Exited),
-            // A failed start goes back to where it came from.
-            Starting => matches!(next, Running | Created | Exited),
-            Running => matches!(next, Paused | Exited),
-            Paused => matches!(next, Running | Exited),
+            // A failed start goes back to where it came from, or is an end like any other.
+            Starting => matches!(next, Running | Created | Exited | Restarting),
+            Running => matches!(next, Paused | Exited | Restarting),
+            Paused => matches!(next, Running | Exited | Restarting),
+            Restarting => matches!(next, Starting | Exited),
             Exited => matches!(next, Starting | Removing),
             Removing => matches!(next, Dead | Created | Exited),
             Dead => matches!(next, Removing),

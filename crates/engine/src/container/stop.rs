@@ -13,12 +13,19 @@ use crate::{
 
 const TIMEOUT_SECONDS: i64 = 10;
 /// How long processes that were killed may take to go: then something is wrong with the host.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
+const KILL_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a shim may take to tell of an end.
+const SHIM_PATIENCE: Duration = Duration::from_secs(10);
+const STOPPING: &str = "cannot stop container:";
 
 /// Fails with kind `NotModified` when it does not run.
 pub async fn stop(handle: &Handle, signal: Option<&str>, timeout_seconds: Option<i64>) -> Result<()> {
+    end(handle, signal, timeout_seconds, false).await
+}
+
+async fn end(handle: &Handle, signal: Option<&str>, timeout_seconds: Option<i64>, restart: bool) -> Result<()> {
     let snapshot = handle.snapshot();
-    if !snapshot.state.phase.is_running() {
+    if !snapshot.state.phase.is_up() {
         return Err(Error::new(
             Kind::NotModified,
             format!("container {} is already stopped", handle.id),
@@ -33,7 +40,7 @@ pub async fn stop(handle: &Handle, signal: Option<&str>, timeout_seconds: Option
 
     let exits = snapshot.exits;
     let ended = |snapshot: &Snapshot| snapshot.removed || snapshot.exits > exits;
-    handle.ask(|reply| Command::MarkStopped { reply }).await?;
+    handle.ask(|reply| Command::MarkStopped { restart, reply }).await?;
     match handle.ask(|reply| Command::Signal { number, reply }).await {
         Ok(()) => {
             let patience = u64::try_from(seconds).map(Duration::from_secs);
@@ -47,25 +54,36 @@ pub async fn stop(handle: &Handle, signal: Option<&str>, timeout_seconds: Option
                 }
             };
             if !gone {
-                kill_all(handle, ended).await?;
+                kill_all(handle, STOPPING, ended).await?;
             }
         }
         // It is ending by itself.
-        Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => kill_all(handle, ended).await?,
+        Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
+            kill_all(handle, STOPPING, ended).await?;
+        }
         Err(error) => return Err(error),
     }
     tell(handle, "stop").await;
     Ok(())
 }
 
-async fn kill_all(handle: &Handle, ended: impl Fn(&Snapshot) -> bool + Copy) -> Result<()> {
+/// SIGKILL to all of it, and the wait for its end. `doing` is how the error begins.
+pub async fn kill_all(handle: &Handle, doing: &str, ended: impl Fn(&Snapshot) -> bool + Copy) -> Result<()> {
     match handle.ask(|reply| Command::KillAll { reply }).await {
+        // The latter: it is ending by itself.
         Err(error) if !matches!(error.kind(), Kind::Conflict | Kind::NotFound) => return Err(error),
+        _ => {}
+    }
+    if timeout(SHIM_PATIENCE, handle.wait_until(ended)).await.is_ok() {
+        return Ok(());
+    }
+    match handle.ask(|reply| Command::Bury { reply }).await {
+        Err(error) if error.kind() != Kind::NotFound => return Err(error),
         _ => {}
     }
     if timeout(KILL_PATIENCE, handle.wait_until(ended)).await.is_err() {
         return Err(Error::system(format!(
-            "cannot stop container: {}: its processes were killed but do not end (waiting for a disk or network?)",
+            "{doing} {}: its processes were killed but do not end (waiting for a disk or network?)",
             handle.id
         )));
     }
@@ -73,7 +91,7 @@ async fn kill_all(handle: &Handle, ended: impl Fn(&Snapshot) -> bool + Copy) -> 
 }
 
 pub async fn restart(handle: &Handle, signal: Option<&str>, timeout_seconds: Option<i64>) -> Result<()> {
-    match stop(handle, signal, timeout_seconds).await {
+    match end(handle, signal, timeout_seconds, true).await {
         Err(error) if error.kind() != Kind::NotModified => return Err(error),
         _ => {}
     }

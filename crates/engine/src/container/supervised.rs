@@ -12,6 +12,7 @@ use crate::{
         etc::LinkTarget,
         handle::{Attacher, Snapshot},
         record::Record,
+        restart::Restarts,
         state::State,
         table::Table,
     },
@@ -36,6 +37,7 @@ pub struct Supervised {
     pub record: Arc<Record>,
     pub state: State,
     pub exits: u64,
+    pub restarts: Restarts,
     /// Its running side, while there is one.
     pub task: Option<Task>,
     /// Who waits for the next start.

@@ -11,7 +11,8 @@ use crate::{
     container::{
         handle::{Command, Handle, Snapshot},
         record::Record,
-        state::State,
+        restart::{Due, Restarts},
+        state::{Phase, State},
         supervised::Supervised,
         table::Table,
     },
@@ -39,6 +40,11 @@ pub fn supervise(
         removed: false,
     };
     let (watch, watched) = watch::channel(snapshot);
+    // One that is found waiting for its restart belongs to whoever brings containers back in their order.
+    let restarts = Restarts {
+        due: (state.phase == Phase::Restarting).then_some(Due::InOrder),
+        ..Restarts::default()
+    };
     let handle = Handle {
         id: record.id.as_str().into(),
         watch: watched,
@@ -51,6 +57,7 @@ pub fn supervise(
         record,
         state,
         exits: 0,
+        restarts,
         task,
         waiting: Vec::new(),
         links: None,
@@ -69,6 +76,7 @@ async fn run(mut container: Supervised, mut queue: mpsc::Receiver<Command>, clos
                 Some(command) => obey(&mut container, command).await,
                 None => break,
             },
+            () = container.restarts.due() => container.retry().await,
             () = closing.cancelled() => break,
         }
     }
@@ -113,8 +121,14 @@ async fn obey(container: &mut Supervised, command: Command) {
             drop(reply.send(Ok(())));
         }
         Command::Cgroup { reply } => drop(reply.send(container.cgroup())),
-        Command::MarkStopped { reply } => {
-            container.state.stopped_by_user = true;
+        Command::MarkStopped { restart, reply } => {
+            container.mark_stopped();
+            container.restarts.by_user = restart;
+            drop(reply.send(Ok(())));
+        }
+        Command::Bury { reply } => drop(reply.send(container.bury().await)),
+        Command::Retry { reply } => {
+            container.retry().await;
             drop(reply.send(Ok(())));
         }
     }

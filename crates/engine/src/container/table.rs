@@ -121,8 +121,7 @@ impl ImageUsers for Table {
     fn containers_of(&self, image_id: &str) -> Vec<(String, bool)> {
         let user = |handle: Handle| {
             let snapshot = handle.watch.borrow();
-            (snapshot.record.image_id == image_id)
-                .then(|| (snapshot.record.id.clone(), snapshot.state.phase.is_running()))
+            (snapshot.record.image_id == image_id).then(|| (snapshot.record.id.clone(), snapshot.state.phase.is_up()))
         };
         self.handles().into_iter().filter_map(user).collect()
     }

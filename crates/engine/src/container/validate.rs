@@ -4,7 +4,7 @@
 use corten_api::types::container::{ContainerConfig, HostConfig};
 
 use crate::{
-    container::{networking, view::CreateOptions},
+    container::{namespaces, networking, restart, view::CreateOptions},
     error::{Error, Result},
     host::Host,
     names, signal,
@@ -44,7 +44,6 @@ pub fn check(options: &mut CreateOptions, host: &Host) -> Result<Vec<String>> {
 /// Capabilities of later versions.
 fn absent(options: &CreateOptions) -> Result<()> {
     let (config, host) = (&options.config, &options.host_config);
-    let restart = host.restart_policy.name.as_str();
     let health = config
         .healthcheck
         .as_ref()
@@ -52,7 +51,6 @@ fn absent(options: &CreateOptions) -> Result<()> {
         .unwrap_or_default();
     let runtime = host.runtime.as_deref().unwrap_or_default();
     let missing = [
-        (!matches!(restart, "" | "no"), "a restart policy"),
         (filled(&host.volumes_from), "taking volumes from other containers"),
         (
             !matches!(health.first().map(String::as_str), None | Some("NONE")),
@@ -131,12 +129,8 @@ pub fn check_config(config: &ContainerConfig) -> Result<()> {
 
 fn check_modes(host: &HostConfig) -> Result<()> {
     let check = |what: &str, mode: &str, known: &[&str]| {
-        if mode.starts_with("container:") {
-            return Err(Error::not_implemented(format!(
-                "sharing the {what} namespace of another container"
-            )));
-        }
-        if known.contains(&mode) {
+        let shares = matches!(what, "PID" | "IPC") && namespaces::other(mode).is_some_and(|other| !other.is_empty());
+        if known.contains(&mode) || shares {
             Ok(())
         } else {
             Err(Error::invalid(format!("invalid {what} mode: {mode}")))
@@ -146,6 +140,7 @@ fn check_modes(host: &HostConfig) -> Result<()> {
     check("IPC", &host.ipc_mode, &["", "private", "shareable", "host", "none"])?;
     check("UTS", &host.uts_mode, &["", "private", "host"])?;
     check("cgroup namespace", &host.cgroupns_mode, &["", "private", "host"])?;
+    restart::check(&host.restart_policy)?;
     if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
         return Err(Error::invalid(
             "can't create 'AutoRemove' container with restart policy",

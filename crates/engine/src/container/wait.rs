@@ -12,7 +12,7 @@ pub type Waiting = Pin<Box<dyn Future<Output = WaitResult> + Send + 'static>>;
 /// What the container is now is the beginning: what happens from here on is not missed.
 pub fn wait(handle: Handle, condition: WaitCondition) -> Waiting {
     let now = handle.snapshot();
-    let rests = !now.state.phase.is_running();
+    let rests = !now.state.phase.is_up();
     Box::pin(async move {
         let met = move |snapshot: &Snapshot| match condition {
             WaitCondition::NotRunning => rests || snapshot.removed || snapshot.exits > now.exits,

@@ -2,7 +2,8 @@
 //!
 //! Half way through, nothing is left behind: a shim that fails undoes its part, and what is here undoes ours.
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::DirBuilderExt,
@@ -25,6 +26,7 @@ use corten_runtime::{
     state,
 };
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     container::{etc, handle::Attacher, log_config, record::Record},
@@ -32,7 +34,7 @@ use crate::{
     error::{Error, Kind, causes},
     task::{
         mounts::EtcFiles,
-        shim::Line,
+        shim::{Line, START_PATIENCE},
         spec::{self, Surroundings},
     },
 };
@@ -68,11 +70,33 @@ impl Drop for Abandoned {
     }
 }
 
-/// What a container has of another's, whose network it joins.
+/// A namespace of another container, held so that it is this one and no other.
 #[derive(Debug)]
-pub struct Shared {
-    pub namespace: PathBuf,
+pub struct Joined {
+    pub namespace: File,
+}
+
+/// What a container has of another, whose network it joins.
+#[derive(Debug)]
+pub struct SharedNetwork {
+    pub namespace: Joined,
     pub files: EtcFiles,
+}
+
+/// What a container has of another, whose IPC it joins: with the namespace goes /dev/shm.
+#[derive(Debug)]
+pub struct SharedIpc {
+    pub namespace: Joined,
+    /// The other's mounts, where that /dev/shm is.
+    pub mounts: Joined,
+}
+
+/// All that a container has of others.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub network: Option<SharedNetwork>,
+    pub pid: Option<Joined>,
+    pub ipc: Option<SharedIpc>,
 }
 
 /// Makes a container, up to the point where only its program is missing. `environment` is what links add to its own.
@@ -81,7 +105,7 @@ pub struct Shared {
 pub async fn create<F>(
     context: &Context,
     record: &Record,
-    shared: Option<&Shared>,
+    shared: &Shared,
     environment: &[String],
     plug: impl FnOnce(i32, PathBuf) -> F,
 ) -> Result<Created, Trouble>
@@ -102,11 +126,14 @@ where
 
     let shim = context.launcher.connect().map_err(system("cannot start a shim"))?;
     let mut line = Line::new(shim).map_err(system("cannot talk to the shim"))?;
-    let died = || system("the shim died");
+    let died = || system("the shim died, or does not answer");
     line.send(&ToShim::Launch, &[plan.as_fd()]).await.map_err(died())?;
+    let deadline = Instant::now() + START_PATIENCE;
     let (mut plug, mut plugged) = (Some(plug), Ok(()));
     let (reply, mut fds) = loop {
-        match line.next().await.map_err(died())? {
+        let next = timeout_at(deadline, line.next()).await;
+        let next = next.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match next.map_err(died())? {
             (FromShim::Reply(reply), fds) => break (reply, fds),
             (FromShim::Event(Event::Network { pid }), _) => {
                 if let Some(plug) = plug.take() {
@@ -143,8 +170,8 @@ impl Created {
             let _ = attach(&mut self.line, attacher).await;
         }
         let started_at = Timestamp::now();
-        let started = self.line.request(&ToShim::Start, &[]).await;
-        match started.map_err(system("the shim died"))?.0 {
+        let started = self.line.request_within(START_PATIENCE, &ToShim::Start, &[]).await;
+        match started.map_err(system("the shim died, or does not answer"))?.0 {
             Reply::Started => {}
             Reply::Failed(failure) => return Err(failure),
             _ => return Err(unexpected()),
@@ -185,18 +212,23 @@ fn filter(context: &Context, record: &Record) -> crate::error::Result<Option<Fil
 fn request(
     context: &Context,
     record: &Record,
-    shared: Option<&Shared>,
+    shared: &Shared,
     environment: &[String],
     directory: PathBuf,
 ) -> crate::error::Result<TaskRequest> {
     let layout = context.store.layout();
     let own = layout.container(&record.id);
     let init = record.host_config.init.unwrap_or(context.config.init);
-    let files = shared.map_or_else(|| etc::files(&own), |shared| shared.files.clone());
+    let network = shared.network.as_ref();
+    let files = network.map_or_else(|| etc::files(&own), |network| network.files.clone());
+    let shm_is_taken = record.mounts.iter().any(|mount| mount.destination == "/dev/shm");
+    let shared_memory = shared.ipc.as_ref().filter(|_| !shm_is_taken);
     let surroundings = Surroundings {
         files: &files,
         environment,
-        network_namespace: shared.map(|shared| shared.namespace.as_path()),
+        network_namespace: network.map(|network| network.namespace.path()),
+        pid_namespace: shared.pid.as_ref().map(Joined::path),
+        ipc_namespace: shared.ipc.as_ref().map(|ipc| ipc.namespace.path()),
         cgroup: context.cgroup(&record.host_config.cgroup_parent, &record.id),
         private_cgroup_namespace: context.host.cgroup_v2,
         init: init.then_some(context.program.as_path()),
@@ -215,6 +247,7 @@ fn request(
             work: active.work,
             volatile: record.host_config.auto_remove,
         },
+        shared_memory: shared_memory.map(|ipc| ipc.mounts.path()),
         user: record.config.user.clone(),
         additional_groups: record.host_config.group_add.clone().unwrap_or_default(),
         create_working_directory: true,

@@ -77,6 +77,8 @@ fn defaults(host: &HostConfig, writable_cgroups: bool) -> Vec<Mount> {
     ];
     match host.ipc_mode.as_str() {
         "none" => {}
+        // Another container's, which the runtime fetches.
+        mode if mode.starts_with("container:") => {}
         "host" => {
             // A message queue mount shows the IPC namespace that it is made in: the host's, whether or not the host has
             // it mounted.

@@ -1,5 +1,8 @@
 //! A record as an OCI specification: what Docker's defaults, the image and the user come to.
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use corten_api::types::container::Ulimit;
 use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec};
@@ -51,7 +54,9 @@ pub struct Surroundings<'a> {
     /// Of linked containers.
     pub environment: &'a [String],
     /// Another container's, which this one joins.
-    pub network_namespace: Option<&'a Path>,
+    pub network_namespace: Option<PathBuf>,
+    pub pid_namespace: Option<PathBuf>,
+    pub ipc_namespace: Option<PathBuf>,
     /// The container's own, from the hierarchy's root: `/docker/<id>`.
     pub cgroup: String,
     /// Containers have a cgroup namespace of their own unless told otherwise (as on cgroup v2).
@@ -233,9 +238,12 @@ fn namespaces(record: &Record, surroundings: &Surroundings<'_>) -> Vec<LinuxName
     let namespace = |kind| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(kind);
-        if kind == LinuxNamespaceType::Network {
-            namespace.set_path(surroundings.network_namespace.map(Path::to_owned));
-        }
+        namespace.set_path(match kind {
+            LinuxNamespaceType::Network => surroundings.network_namespace.clone(),
+            LinuxNamespaceType::Pid => surroundings.pid_namespace.clone(),
+            LinuxNamespaceType::Ipc => surroundings.ipc_namespace.clone(),
+            _ => None,
+        });
         namespace
     };
     kinds.into_iter().map(namespace).collect()
@@ -243,8 +251,6 @@ fn namespaces(record: &Record, surroundings: &Surroundings<'_>) -> Vec<LinuxName
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use corten_api::types::container::{ContainerConfig, HostConfig, NetworkingConfig};
 
     use super::*;
@@ -295,6 +301,8 @@ mod tests {
             files,
             environment: &[],
             network_namespace: None,
+            pid_namespace: None,
+            ipc_namespace: None,
             cgroup: "/docker/1".to_owned(),
             private_cgroup_namespace: true,
             init,

@@ -122,6 +122,8 @@ pub(crate) enum MountSource {
     },
     /// The container's view of the cgroup hierarchies that the host has.
     Cgroups(cgroups::View),
+    /// What is mounted at the target in another mount namespace.
+    Namespace(PathBuf),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,7 +306,14 @@ fn child_plan(
     let arguments = process.args().clone().unwrap_or_default();
     let environment = process.env().clone().unwrap_or_default();
     check_strings(&arguments, &environment)?;
-    let mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), &namespaces, cgroup)?;
+    let mut mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), &namespaces, cgroup)?;
+    if let Some(namespace) = &request.shared_memory {
+        mounts.push(MountPlan {
+            target: PathBuf::from("/dev/shm"),
+            what: MountSource::Namespace(namespace.clone()),
+            options: Options::default(),
+        });
+    }
     let devices = linux.devices().iter().flatten().map(device).collect::<Result<_, _>>()?;
     let default_devices = !mounts
         .iter()
@@ -616,6 +625,7 @@ mod tests {
 
     fn request(spec: serde_json::Value) -> TaskRequest {
         TaskRequest {
+            shared_memory: None,
             id: "0".repeat(64),
             directory: PathBuf::from("/run/corten/tasks/0"),
             spec: serde_json::from_value(spec).unwrap(),

@@ -17,6 +17,8 @@ pub struct TaskRequest {
     /// seccomp, masked and read-only paths, sysctls, devices, hooks. `root.path` is unused, see [`TaskRequest::rootfs`].
     pub spec: Spec,
     pub rootfs: Rootfs,
+    /// The mount namespace of another container: what it has at /dev/shm is there in this one too.
+    pub shared_memory: Option<PathBuf>,
     /// `name`, `uid`, `name:group`, `uid:gid`, or empty for root. Names are looked up in the container's own
     /// `/etc/passwd` and `/etc/group`, in the child, beneath the root's file descriptor.
     /// Replaces `process.user` of the specification.

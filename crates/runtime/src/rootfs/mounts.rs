@@ -12,6 +12,7 @@ use std::{
 use corten_linux::{
     fd::{self, Make},
     mount::{self, Attributes, Propagation},
+    namespace,
 };
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, open},
@@ -41,6 +42,7 @@ pub(crate) fn open_sources(plan: &ChildPlan) -> Result<Sources, Failure> {
     for mount in &plan.mounts {
         binds.push(match &mount.what {
             MountSource::Bind { path, recursive } => Some(open_bind(mount, path, *recursive)?),
+            MountSource::Namespace(namespace) => Some(fetch(namespace, &mount.target)?),
             _ => None,
         });
     }
@@ -106,8 +108,12 @@ pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &mut CgroupGa
                 cgroups::attach(view, &mount.options, cgroup.enter()?, root.as_fd(), &mount.target)?;
             }
             (MountSource::Filesystem { kind, source }, _) => attach_filesystem(mount, kind, source, root.as_fd())?,
-            (MountSource::Bind { .. }, Some(tree)) => attach_bind(mount, tree, root.as_fd())?,
-            (MountSource::Bind { .. }, None) => unreachable!("open_sources opened every bind"),
+            (MountSource::Bind { .. } | MountSource::Namespace(_), Some(tree)) => {
+                attach_bind(mount, tree, root.as_fd())?;
+            }
+            (MountSource::Bind { .. } | MountSource::Namespace(_), None) => {
+                unreachable!("open_sources opened every bind")
+            }
         }
     }
     Ok(root)
@@ -138,6 +144,25 @@ fn open_bind(mount: &MountPlan, path: &Path, recursive: bool) -> Result<OwnedFd,
         mount::set_attributes(tree.as_fd(), own, false).context(say)?;
     }
     Ok(tree)
+}
+
+/// A copy of what another container has mounted at `path`. A mount can only be copied from within its namespace.
+fn fetch(namespace: &Path, path: &Path) -> Result<OwnedFd, Failure> {
+    const CLONE_NEWNS: u64 = 0x0002_0000;
+    let say = || format!("cannot share {} of another container", path.display());
+    let read_only = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = open("/proc/self/ns/mnt", read_only, Mode::empty()).context(say)?;
+    let theirs = open(namespace, read_only, Mode::empty()).context(say)?;
+    namespace::enter(theirs.as_fd(), CLONE_NEWNS).context(say)?;
+    let tree = (|| {
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = open("/", directory, Mode::empty())?;
+        let place = fd::open_without_links(root.as_fd(), path, directory)?;
+        mount::clone_tree(place.as_fd(), false)
+    })();
+    // A child that cannot come back goes no further.
+    namespace::enter(own.as_fd(), CLONE_NEWNS).context(say)?;
+    tree.context(say)
 }
 
 fn attach_bind(mount: &MountPlan, tree: OwnedFd, root: BorrowedFd) -> Result<(), Failure> {

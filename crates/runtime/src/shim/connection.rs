@@ -106,7 +106,8 @@ pub(crate) fn listen_in(directory: BorrowedFd) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     bind(&socket, &address(directory)?)?;
-    listen(&socket, 4)?;
+    // Daemons that came while this one was stopped stand in line.
+    listen(&socket, 64)?;
     Ok(socket)
 }
 

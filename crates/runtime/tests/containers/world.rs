@@ -98,6 +98,7 @@ impl World {
         busybox_root(&directory.path().join("lower"));
         let document = document(&format!("/corten-test-{}/{number}", process::id()));
         let request = TaskRequest {
+            shared_memory: None,
             id,
             directory: directory.path().join("task"),
             spec: Spec::default(),

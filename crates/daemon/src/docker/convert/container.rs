@@ -106,9 +106,9 @@ pub fn inspect(view: &ContainerView, host: &Host, networks: &Networks) -> Contai
 fn state(state: &State) -> ContainerState {
     ContainerState {
         status: state.phase.status().to_owned(),
-        running: state.phase.is_running(),
+        running: state.phase.is_up(),
         paused: state.phase == Phase::Paused,
-        restarting: false,
+        restarting: state.phase == Phase::Restarting,
         oom_killed: state.oom_killed,
         dead: state.phase == Phase::Dead,
         pid: state.pid,
@@ -129,6 +129,11 @@ pub fn status(state: &State, now: Timestamp) -> String {
         Phase::Paused => format!("Up {} (Paused)", since(state.started_at).unwrap_or_default()),
         Phase::Removing => "Removal In Progress".to_owned(),
         Phase::Dead => "Dead".to_owned(),
+        Phase::Restarting => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code,
+            since(state.finished_at).unwrap_or_default()
+        ),
         Phase::Exited => match since(state.finished_at) {
             Some(ago) => format!("Exited ({}) {ago} ago", state.exit_code),
             None => "Created".to_owned(),
@@ -294,6 +299,7 @@ mod tests {
             (Phase::Exited, "Exited (0) 3 seconds ago"),
             (Phase::Removing, "Removal In Progress"),
             (Phase::Dead, "Dead"),
+            (Phase::Restarting, "Restarting (0) 3 seconds ago"),
         ];
         for (phase, text) in expected {
             assert_eq!(status(&view(phase).state, now), text);
