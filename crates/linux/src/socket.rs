@@ -17,6 +17,9 @@ use rustix::{
 
 use crate::syscall::{check, syscall};
 
+/// TIOCOUTQ's number, which ioctl(2) shares between terminals and sockets on x86 and arm.
+const SIOCOUTQ: c_long = 0x5411;
+
 /// The most descriptors that one packet carries.
 pub const FDS_MAX: usize = 8;
 
@@ -83,4 +86,41 @@ pub fn replace(descriptor: BorrowedFd, instead: BorrowedFd) -> io::Result<()> {
         )
     };
     check(result).map(drop)
+}
+
+/// How much of what was sent on a socket is still on its way: for a Unix socket 0 means that the other side has read all
+/// of it (`SIOCOUTQ`, unix(7); the unit is the kernel's own, bytes with its overhead).
+pub fn unread(socket: BorrowedFd) -> io::Result<u32> {
+    let mut count: i32 = 0;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one int to where the pointer leads.
+    let result = unsafe {
+        syscall(
+            c_long::from(raw::__NR_ioctl),
+            socket.as_raw_fd(),
+            SIOCOUTQ,
+            &raw mut count,
+        )
+    };
+    check(result).map(|_| count.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        os::{fd::AsFd, unix::net::UnixStream},
+    };
+
+    use super::unread;
+
+    #[test]
+    fn what_was_read_is_not_unread() {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        assert_eq!(unread(here.as_fd()).unwrap(), 0);
+        here.write_all(b"head").unwrap();
+        assert_ne!(unread(here.as_fd()).unwrap(), 0);
+        let mut bytes = [0; 4];
+        there.read_exact(&mut bytes).unwrap();
+        assert_eq!(unread(here.as_fd()).unwrap(), 0);
+    }
 }

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,12 @@ use tokio::{
 
 /// How soon it is noticed that a client has left while nothing was sent to it.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a client may take to read an answer's head before what follows is sent all the same.
+const HEAD_PATIENCE: Duration = Duration::from_millis(50);
+/// Looks at once, before waiting: most clients read while we look.
+const HEAD_YIELDS: u32 = 16;
+const HEAD_PERIOD: Duration = Duration::from_millis(1);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -48,6 +54,23 @@ impl Socket {
         match self {
             Socket::Unix(stream) => stream.as_fd().try_clone_to_owned().ok().map(Presence),
             Socket::Tcp(_) => None,
+        }
+    }
+}
+
+/// Waits a moment, at most [`HEAD_PATIENCE`], until the client has read what it was sent.
+///
+/// Clients exist (Docker's SDK for Python) that read an answer's head through a buffer and what follows an upgrade past
+/// it: what reaches them together with the head is lost to them. Slower engines never met them.
+pub async fn head_read(stream: &UnixStream) {
+    let deadline = Instant::now() + HEAD_PATIENCE;
+    let mut tries = 0;
+    while corten_linux::socket::unread(stream.as_fd()).is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
+        tries += 1;
+        if tries <= HEAD_YIELDS {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(HEAD_PERIOD).await;
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::{
     docker::{
-        connection::{Bare, Socket, Takeover, Work},
+        connection::{Bare, Socket, Takeover, Work, head_read},
         door::Door,
         query::Parameters,
         server::common_headers,
@@ -107,6 +107,9 @@ async fn taken(takeover: Takeover, attachment: Attachment) -> Infallible {
 }
 
 async fn run(attachment: Attachment, bare: Bare) {
+    if let Socket::Unix(stream) = &bare.socket {
+        head_read(stream).await;
+    }
     match bare.socket {
         // The bare stream: nothing between the client and the container.
         Socket::Unix(stream) if bare.read.is_empty() => attachment.run(stream).await,
