@@ -56,16 +56,16 @@ pub fn merge(user: &mut ContainerConfig, image: ContainerConfig) {
     user.shell = user.shell.take().or(image.shell);
 }
 
-/// The user's variables, then those of the image that the user did not name. A bare name only takes one away.
+/// The user's variables, then those of the image that the user did not name. A bare name stays: it takes away what would
+/// come from elsewhere.
 fn environment(image: &[String], user: &[String]) -> Vec<String> {
     fn name(variable: &str) -> &str {
         variable.split('=').next().unwrap_or_default()
     }
-    let set = user.iter().filter(|variable| variable.contains('='));
     let kept = image
         .iter()
         .filter(|variable| !user.iter().any(|own| name(own) == name(variable)));
-    set.chain(kept).cloned().collect()
+    user.iter().chain(kept).cloned().collect()
 }
 
 fn overlay<V>(mut below: BTreeMap<String, V>, above: BTreeMap<String, V>) -> BTreeMap<String, V> {
@@ -121,7 +121,7 @@ mod tests {
     fn a_bare_name_takes_the_images_variable_away() {
         let list = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         let merged = environment(&list(&["A=1", "B=2", "C=3"]), &list(&["B=4", "C"]));
-        assert_eq!(merged, list(&["B=4", "A=1"]));
+        assert_eq!(merged, list(&["B=4", "C", "A=1"]));
     }
 
     #[test]
