@@ -64,9 +64,13 @@ fn check_content_type(headers: &HeaderMap, body: &Bytes) -> Result<(), ApiError>
 /// The body of `POST /containers/create`: three documents in one object.
 pub fn create_request(value: &Value) -> Result<CreateRequest, ApiError> {
     let inner = |name: &str| member(value, name).unwrap_or(&Value::Null);
+    let mut host_config = read::<HostConfig>(inner("HostConfig"))?;
+    // Where Docker's SDK for Python puts it.
+    let outside = member(value, "Runtime").and_then(Value::as_str);
+    host_config.runtime = host_config.runtime.or_else(|| outside.map(str::to_owned));
     Ok(CreateRequest {
         config: read::<ContainerConfig>(value)?,
-        host_config: read::<HostConfig>(inner("HostConfig"))?,
+        host_config,
         networking_config: read::<NetworkingConfig>(inner("NetworkingConfig"))?,
     })
 }

@@ -97,6 +97,13 @@ pub fn go_architecture(kernel: &str) -> &str {
     }
 }
 
+fn own_runtime() -> Runtime {
+    Runtime {
+        path: "corten".to_owned(),
+        status: None,
+    }
+}
+
 /// `GET /info`.
 pub async fn info(State(door): State<Door>, version: ApiVersion) -> Result<Response, ApiError> {
     let system = door.engine().info().await?;
@@ -165,13 +172,8 @@ fn describe(system: SystemView, networks: &controller::Config) -> Info {
         labels: system.labels,
         experimental_build: false,
         server_version: VERSION.to_owned(),
-        runtimes: BTreeMap::from([(
-            "corten".to_owned(),
-            Runtime {
-                path: "corten".to_owned(),
-                status: None,
-            },
-        )]),
+        // The second name is the one that clients and configurations written for Docker know.
+        runtimes: ["corten", "runc"].map(|name| (name.to_owned(), own_runtime())).into(),
         default_runtime: "corten".to_owned(),
         swarm: SwarmInfo {
             local_node_state: "inactive".to_owned(),
