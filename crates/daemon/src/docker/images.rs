@@ -158,13 +158,19 @@ async fn save(door: &Door, names: &[String]) -> Answer {
     ))
 }
 
-/// `POST /images/load`.
+/// `POST /images/load`. A failure is always a line of the answer, as clients expect it here.
 pub async fn load(State(door): State<Door>, version: ApiVersion, query: Parameters, body: Body) -> Answer {
     refuse_platform(version, &query)?;
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
     let archive = reader(body);
     let work = async move { door.engine().images().load(archive, sender).await.map(|()| None) };
-    progress(work, receiver).await
+    match progress(work, receiver).await {
+        Err(error) => Ok(stream(
+            "application/json",
+            Body::from(Message::error(error.message()).to_line()),
+        )),
+        answer => answer,
+    }
 }
 
 /// `POST /images/create`: an import, or a pull.
