@@ -78,8 +78,8 @@ pub fn endpoint_request(record: &Record, network: &NetworkRecord, wish: &Endpoin
     let link_local = ipam.link_local_ips.iter().flatten();
     Ok(EndpointRequest {
         network: model.id.clone(),
-        ipv4: address(&ipam.ipv4_address, "IPv4")?,
-        ipv6: address(&ipam.ipv6_address, "IPv6")?,
+        ipv4: address(&ipam.ipv4_address, "IPv4")?.filter(|_| model.ipv4),
+        ipv6: address(&ipam.ipv6_address, "IPv6")?.filter(|_| model.ipv6),
         link_local: link_local
             .map(|text| required(text, "link-local IP"))
             .collect::<Result<_>>()?,

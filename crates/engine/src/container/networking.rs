@@ -217,8 +217,11 @@ fn outside(network: &NetworkRecord, address: std::net::IpAddr) -> Option<String>
     if !network.has_chosen_subnet(address.is_ipv6()) {
         return Some(NO_SUBNET.to_owned());
     }
-    let mut subnets = network.network.subnets.iter();
-    let inside = subnets.any(|subnet| subnet.subnet.contains(&address));
+    // Also those of a family that is off: Docker takes such a wish, and no address comes of it.
+    let chosen = network.configured.iter().flat_map(|request| &request.subnets);
+    let chosen = chosen.filter_map(|subnet| subnet.subnet);
+    let mut subnets = network.network.subnets.iter().map(|subnet| subnet.subnet).chain(chosen);
+    let inside = subnets.any(|subnet| subnet.contains(&address));
     (!inside).then(|| format!("no configured subnet or ip-range contain the IP address {address}"))
 }
 

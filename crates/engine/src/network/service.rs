@@ -28,6 +28,19 @@ pub struct NetworkService {
     table: Arc<Table>,
 }
 
+/// Docker takes nearly everything as a network's name, blanks within it too.
+fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        return Err(Error::invalid("network name cannot be empty"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::invalid(format!(
+            "Invalid network name ({name:?}), control characters are not allowed"
+        )));
+    }
+    Ok(())
+}
+
 impl NetworkService {
     pub fn new(context: Arc<Context>, table: Arc<Table>) -> NetworkService {
         NetworkService { context, table }
@@ -44,11 +57,7 @@ impl NetworkService {
                 ),
             ));
         }
-        names::check("network", &asked.request.name).or_else(|error| match asked.request.name.len() {
-            // One letter is a network's name, if not a container's.
-            1 if asked.request.name.as_bytes()[0].is_ascii_alphanumeric() => Ok(()),
-            _ => Err(error),
-        })?;
+        check_name(&asked.request.name)?;
         let context = Arc::clone(&self.context);
         let record = blocking(move || make(&context, asked)).await?;
         self.tell("create", &record);
