@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use corten_api::types::container::Ulimit;
 use corten_network::{controller, model::NetworkRequest};
 
+use crate::task::security::Seccomp;
+
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// What must survive a reboot: `/var/lib/corten`.
@@ -18,15 +20,99 @@ pub struct EngineConfig {
     pub log_options: BTreeMap<String, String>,
     /// Run an init as process 1 where the container does not say otherwise.
     pub init: bool,
+    pub default_ulimits: Vec<Ulimit>,
+    /// Containers that do not say otherwise cannot gain privileges by executing a program.
+    pub no_new_privileges: bool,
+    /// The profile of containers that name none.
+    pub seccomp: Seccomp,
+    pub proxies: Proxies,
+    pub network: NetworkConfig,
+    /// What may change later, as it is at the start.
+    pub live: Live,
+}
+
+/// What the engine's own traffic goes through; empty where the environment decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    pub http: String,
+    pub https: String,
+    /// Hosts that are reached without one.
+    pub none: String,
+}
+
+/// What an operator may decide anew while the engine runs ([`crate::engine::Engine::reload`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    pub debug: bool,
     /// Of the daemon, as `/info` shows them.
     pub labels: Vec<String>,
-    pub debug: bool,
-    pub default_ulimits: Vec<Ulimit>,
+    /// Containers go on when the engine closes.
+    pub live_restore: bool,
+    /// How long containers may take to stop where they do not go on; negative means for ever.
+    pub shutdown_timeout_seconds: i64,
     /// Bytes; 0 means 64 MiB.
     pub default_shm_size: i64,
+    /// `private` or `shareable`.
+    pub default_ipc_mode: String,
+    /// `private`, `host`, or empty for the default of the host's cgroup version.
+    pub default_cgroupns_mode: String,
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
-    pub network: NetworkConfig,
+    pub max_concurrent_downloads: u32,
+    pub max_concurrent_uploads: u32,
+    pub max_download_attempts: u32,
+    /// Named switches: known to clients, without a meaning here yet.
+    pub features: BTreeMap<String, bool>,
+}
+
+impl Default for Live {
+    fn default() -> Live {
+        Live {
+            debug: false,
+            labels: Vec::new(),
+            live_restore: true,
+            shutdown_timeout_seconds: 15,
+            default_shm_size: 0,
+            default_ipc_mode: "private".to_owned(),
+            default_cgroupns_mode: String::new(),
+            registry_mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            max_download_attempts: 5,
+            features: BTreeMap::new(),
+        }
+    }
+}
+
+impl Live {
+    /// The attributes of the event `reload`, under the names of `daemon.json`.
+    pub fn attributes(&self) -> BTreeMap<String, String> {
+        let list = |items: &[String]| serde_json::to_string(items).expect("text always serializes");
+        let values = [
+            ("debug", self.debug.to_string()),
+            ("labels", list(&self.labels)),
+            ("live-restore", self.live_restore.to_string()),
+            ("shutdown-timeout", self.shutdown_timeout_seconds.to_string()),
+            ("default-shm-size", self.default_shm_size.to_string()),
+            ("default-ipc-mode", self.default_ipc_mode.clone()),
+            ("default-cgroupns-mode", self.default_cgroupns_mode.clone()),
+            ("registry-mirrors", list(&self.registry_mirrors)),
+            ("insecure-registries", list(&self.insecure_registries)),
+            ("max-concurrent-downloads", self.max_concurrent_downloads.to_string()),
+            ("max-concurrent-uploads", self.max_concurrent_uploads.to_string()),
+            ("max-download-attempts", self.max_download_attempts.to_string()),
+        ];
+        let mut attributes: BTreeMap<_, _> = values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        if !self.features.is_empty() {
+            let features = serde_json::to_string(&self.features).expect("switches always serialize");
+            attributes.insert("features".to_owned(), features);
+        }
+        attributes
+    }
 }
 
 /// The operator's part of networks, beside what the network crate needs.
@@ -55,13 +141,12 @@ impl Default for EngineConfig {
             log_driver: "json-file".to_owned(),
             log_options: BTreeMap::new(),
             init: false,
-            labels: Vec::new(),
-            debug: false,
             default_ulimits: Vec::new(),
-            default_shm_size: 0,
-            registry_mirrors: Vec::new(),
-            insecure_registries: Vec::new(),
+            no_new_privileges: false,
+            seccomp: Seccomp::Default,
+            proxies: Proxies::default(),
             network: NetworkConfig::default(),
+            live: Live::default(),
         }
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! The store and the runtime are synchronous. What takes microseconds is called directly; what reads or writes more
 //! than a record goes through [`blocking`].
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use corten_network::controller::Controller;
 use corten_runtime::launcher::Launcher;
 use corten_store::store::Store;
 
 use crate::{
-    config::EngineConfig,
+    config::{EngineConfig, Live},
     error::{Error, Result},
     events::EventBus,
     host::Host,
@@ -20,6 +26,10 @@ use crate::{
 
 pub struct Context {
     pub config: EngineConfig,
+    /// What is in force of the part that may change.
+    pub live: RwLock<Arc<Live>>,
+    /// The daemon ends and containers with it: policies start none any more.
+    pub stopping: AtomicBool,
     pub host: Host,
     pub store: Arc<Store>,
     pub events: EventBus,
@@ -34,6 +44,15 @@ pub struct Context {
 }
 
 impl Context {
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// What is in force at the moment.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().expect("no panic while locked"))
+    }
+
     /// The cgroup of a container, from the hierarchy's root.
     pub fn cgroup(&self, parent: &str, id: &str) -> String {
         let parent = match (parent, &self.config.cgroup_parent) {

@@ -1,7 +1,15 @@
 //! The engine: everything that one daemon has, opened and closed as one.
 //!
 //! `open` reconciles what the records say with what shims and the kernel say; `close` leaves containers running.
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use corten_network::controller::Controller;
 use corten_runtime::launcher::Launcher;
@@ -10,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::config::EngineConfig;
 use crate::{
-    container::{restore, revive, service::ContainerService, table::Table},
+    config::Live,
+    container::{restore, revive, service::ContainerService, shutdown, table::Table},
     context::{Context, blocking},
     error::{Error, Result},
     events::EventBus,
@@ -76,6 +85,12 @@ impl Engine {
         })
     }
 
+    /// Stops all containers, for an end that they are not to outlive. None is started by its restart policy any more.
+    pub async fn stop_containers(&self, timeout_seconds: i64) {
+        self.inner.context.stopping.store(true, Ordering::SeqCst);
+        shutdown::stop_all(&self.inner.table, timeout_seconds).await;
+    }
+
     /// Lets go of everything; containers go on running.
     pub async fn close(&self) {
         self.inner.closing.cancel();
@@ -83,6 +98,23 @@ impl Engine {
 
     pub fn config(&self) -> &EngineConfig {
         &self.inner.context.config
+    }
+
+    /// What is in force of the part that may change.
+    pub fn live(&self) -> Arc<Live> {
+        self.inner.context.live()
+    }
+
+    /// Puts decisions into force that may change while the engine runs, and tells everybody.
+    pub fn reload(&self, live: Live) -> Result<()> {
+        let context = &self.inner.context;
+        let mut attributes = live.attributes();
+        attributes.insert("name".to_owned(), system::host_name());
+        *context.live.write().expect("no panic while locked") = Arc::new(live);
+        context
+            .events
+            .publish("daemon", "reload", system::identity(context)?, attributes);
+        Ok(())
     }
 
     pub fn containers(&self) -> &ContainerService {
@@ -138,8 +170,10 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
     Ok(Context {
         networks: Arc::new(networks),
         network_records: Default::default(),
+        stopping: AtomicBool::new(false),
         host: Host::probe(),
         volumes: Volumes::open(Arc::clone(&store), events.clone())?,
+        live: RwLock::new(Arc::new(config.live.clone())),
         config,
         store,
         events,

@@ -45,6 +45,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct History {
+    published: u64,
     last_nanoseconds: i64,
     ring: VecDeque<Arc<Event>>,
 }
@@ -78,6 +79,7 @@ impl EventBus {
         let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let time_nanoseconds = now.max(history.last_nanoseconds + 1);
         history.last_nanoseconds = time_nanoseconds;
+        history.published += 1;
         let event = Arc::new(Event {
             kind: kind.to_owned(),
             action,
@@ -104,6 +106,11 @@ impl EventBus {
             }
         };
         (past, self.shared.sender.subscribe())
+    }
+
+    /// How many events there were.
+    pub fn published(&self) -> u64 {
+        self.shared.history.lock().expect("no panic while locked").published
     }
 
     /// How many listen: `NEventsListener` of `/info`.

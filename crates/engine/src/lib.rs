@@ -31,6 +31,7 @@ pub mod container {
     pub mod restore;
     pub mod revive;
     pub mod service;
+    pub mod shutdown;
     pub mod signals;
     pub mod start;
     pub mod state;

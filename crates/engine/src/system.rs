@@ -5,11 +5,13 @@ use corten_network::model::Warning;
 use jiff::Timestamp;
 
 use crate::{
+    config::EngineConfig,
     container::{state::Phase, table::Table},
     context::Context,
     error::{Error, Result},
     host::{Limits, read},
     names,
+    task::security::Seccomp,
 };
 
 #[derive(Debug, Clone)]
@@ -55,6 +57,7 @@ pub struct SystemView {
     pub debug: bool,
     pub labels: Vec<String>,
     pub init: bool,
+    pub live_restore: bool,
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
     /// Full sentences: `WARNING: No swap limit support`.
@@ -62,7 +65,7 @@ pub struct SystemView {
 }
 
 pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemView> {
-    let (config, host) = (&context.config, &context.host);
+    let (config, live, host) = (&context.config, context.live(), &context.host);
     let uname = rustix::system::uname();
     let release = os_release();
     let count = |wanted: &[Phase]| {
@@ -75,7 +78,7 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
     let running = count(&[Phase::Running]);
     Ok(SystemView {
         id: identity(context)?,
-        name: uname.nodename().to_string_lossy().into_owned(),
+        name: host_name(),
         kernel_version: uname.release().to_string_lossy().into_owned(),
         operating_system: release.pretty_name,
         os_version: release.version_id,
@@ -84,7 +87,7 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         memory: host.memory,
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: if host.cgroup_v2 { "2" } else { "1" }.to_owned(),
-        security_options: security_options(host.cgroup_v2),
+        security_options: security_options(config, host.cgroup_v2),
         containers: table.handles().len(),
         containers_running: running,
         containers_paused: count(&[Phase::Paused]),
@@ -100,17 +103,23 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         tasks: fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
         event_listeners: context.events.listeners(),
         system_time: Timestamp::now(),
-        debug: config.debug,
-        labels: config.labels.clone(),
+        debug: live.debug,
+        labels: live.labels.clone(),
         init: config.init,
-        registry_mirrors: config.registry_mirrors.clone(),
-        insecure_registries: config.insecure_registries.clone(),
+        live_restore: live.live_restore,
+        registry_mirrors: live.registry_mirrors.clone(),
+        insecure_registries: live.insecure_registries.clone(),
         warnings: warnings(&host.limits, context.networks.warnings()),
     })
 }
 
+/// The host's name.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Made once for a data root, in the form of a UUID.
-fn identity(context: &Context) -> Result<String> {
+pub fn identity(context: &Context) -> Result<String> {
     const KIND: &str = "engine";
     let failed = |error| Error::system("cannot read the engine's identity").because(error);
     if let Some((id, _)) = context.store.records(KIND).map_err(failed)?.into_iter().next() {
@@ -147,8 +156,17 @@ fn os_release() -> Release {
     }
 }
 
-fn security_options(cgroup_v2: bool) -> Vec<String> {
-    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+fn security_options(config: &EngineConfig, cgroup_v2: bool) -> Vec<String> {
+    let profile = match &config.seccomp {
+        Seccomp::Default => "builtin",
+        Seccomp::Unconfined => "unconfined",
+        // Docker names the file here; of a container's profile only the content is known.
+        Seccomp::Profile(_) => "custom",
+    };
+    let mut options = vec![format!("name=seccomp,profile={profile}")];
+    if config.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
     if cgroup_v2 {
         options.push("name=cgroupns".to_owned());
     }

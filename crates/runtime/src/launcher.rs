@@ -145,6 +145,8 @@ fn copy_to_memory(executable: &Path) -> io::Result<OwnedFd> {
 
 /// The body of `corten launcher`: the daemon's socket is standard input. Call it before any thread exists.
 pub fn serve() -> ! {
+    // Here and in everything forked from here a panic ends the process at once: nothing unwinds into a container.
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
     let code = match settle() {
         Ok(socket) => keep_spares(&socket),
         Err(_) => 1,

@@ -243,8 +243,9 @@ fn complete(context: &Context, options: &mut CreateOptions) -> Result<()> {
         &context.config.log_driver,
         &context.config.log_options,
     )?;
+    let live = context.live();
     if host.shm_size == 0 {
-        host.shm_size = match context.config.default_shm_size {
+        host.shm_size = match live.default_shm_size {
             0 => DEFAULT_SHM_BYTES,
             bytes => bytes,
         };
@@ -254,10 +255,14 @@ fn complete(context: &Context, options: &mut CreateOptions) -> Result<()> {
             *mode = word.to_owned();
         }
     };
-    default(&mut host.ipc_mode, "private");
+    default(&mut host.ipc_mode, &live.default_ipc_mode);
     default(
         &mut host.cgroupns_mode,
-        if context.host.cgroup_v2 { "private" } else { "host" },
+        match (live.default_cgroupns_mode.as_str(), context.host.cgroup_v2) {
+            ("", true) => "private",
+            ("", false) => "host",
+            (chosen, _) => chosen,
+        },
     );
     default(&mut host.restart_policy.name, "no");
     for mode in [&mut host.pid_mode, &mut host.uts_mode] {

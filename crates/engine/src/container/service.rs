@@ -1,7 +1,7 @@
 //! Every verb on containers, for every door.
 //!
 //! A `reference` is an id, the unique beginning of one, or a name with or without its slash.
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use corten_store::layout::Layout;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,24 @@ impl ContainerService {
             id: record.id.clone(),
             warnings,
         })
+    }
+
+    /// How many there are, by Docker's word for what they are at.
+    pub fn count_by_status(&self) -> BTreeMap<&'static str, usize> {
+        const ALL: [&str; 7] = [
+            "created",
+            "running",
+            "paused",
+            "restarting",
+            "exited",
+            "removing",
+            "dead",
+        ];
+        let mut counts = BTreeMap::from(ALL.map(|status| (status, 0)));
+        for handle in self.table.handles() {
+            *counts.entry(handle.watch.borrow().state.phase.status()).or_default() += 1;
+        }
+        counts
     }
 
     /// Starts it. Fails with kind `NotModified` when it runs already.

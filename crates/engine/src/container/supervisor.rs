@@ -69,6 +69,7 @@ pub fn supervise(
 }
 
 async fn run(mut container: Supervised, mut queue: mpsc::Receiver<Command>, closing: CancellationToken) {
+    let _last_word = LastWord;
     while !container.removed {
         tokio::select! {
             event = next_event(&mut container.task) => container.hear(event).await,
@@ -78,6 +79,18 @@ async fn run(mut container: Supervised, mut queue: mpsc::Receiver<Command>, clos
             },
             () = container.restarts.due() => container.retry().await,
             () = closing.cancelled() => break,
+        }
+    }
+}
+
+/// A supervisor that panics would leave its container to nobody. The daemon ends instead, and the next one finds
+/// everything again: that way is walked after every crash, and tested.
+struct LastWord;
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
         }
     }
 }

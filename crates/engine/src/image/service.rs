@@ -102,7 +102,10 @@ impl ImageService {
     /// What went, and how many bytes that freed.
     pub async fn prune(&self, filters: &Filters) -> Result<(Vec<Removed>, u64)> {
         let filters = filters.clone();
-        self.blocking(move |inner| inner.prune(&filters)).await
+        let pruned = self.blocking(move |inner| inner.prune(&filters)).await?;
+        let reclaimed = [("reclaimed".to_owned(), pruned.1.to_string())];
+        self.inner.events.publish("image", "prune", "", reclaimed.into());
+        Ok(pruned)
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
@@ -209,6 +212,7 @@ pub(super) fn view(image: &Image) -> ImageView {
             .iter()
             .map(|layer| format!("sha256:{}", layer.id))
             .collect(),
+        layer_sizes: image.layers.iter().map(|layer| layer.size).collect(),
     }
 }
 

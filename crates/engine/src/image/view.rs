@@ -22,6 +22,8 @@ pub struct ImageView {
     pub raw: Vec<u8>,
     /// diffIDs, lowest first.
     pub layers: Vec<String>,
+    /// Bytes of each, in the same order.
+    pub layer_sizes: Vec<u64>,
 }
 
 /// A line of `load`, `import` and `save` while they go on.

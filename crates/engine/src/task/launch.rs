@@ -205,7 +205,7 @@ pub async fn attach(line: &mut Line, attacher: &Attacher) -> io::Result<()> {
 }
 
 fn filter(context: &Context, record: &Record) -> crate::error::Result<Option<Filter>> {
-    let (profile, capabilities) = spec::confinement(record)?;
+    let (profile, capabilities) = spec::confinement(record, &context.config.seccomp)?;
     context.profiles.filter(&profile, &capabilities)
 }
 
@@ -233,6 +233,7 @@ fn request(
         private_cgroup_namespace: context.host.cgroup_v2,
         init: init.then_some(context.program.as_path()),
         default_ulimits: &context.config.default_ulimits,
+        no_new_privileges: context.config.no_new_privileges,
     };
     let active = context.store.active(&record.id, &record.layers);
     let [rows, columns] = record.host_config.console_size;

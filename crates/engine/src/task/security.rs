@@ -3,8 +3,11 @@ use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecurityOptions {
-    pub no_new_privileges: bool,
+    /// Absent when nothing is said.
+    pub no_new_privileges: Option<bool>,
     pub seccomp: Seccomp,
+    /// The profile was named, be it as the built-in one.
+    pub named_seccomp: bool,
     /// The container may make cgroups of its own beneath its own.
     pub writable_cgroups: bool,
 }
@@ -29,9 +32,10 @@ pub fn parse(options: &[String]) -> Result<SecurityOptions> {
             None => return Err(Error::invalid(format!("invalid --security-opt 1: {option:?}"))),
         };
         match name {
-            "no-new-privileges" => parsed.no_new_privileges = boolean(option, value)?,
+            "no-new-privileges" => parsed.no_new_privileges = Some(boolean(option, value)?),
             "writable-cgroups" => parsed.writable_cgroups = boolean(option, value)?,
             "seccomp" => {
+                parsed.named_seccomp = true;
                 parsed.seccomp = match value {
                     "unconfined" => Seccomp::Unconfined,
                     "builtin" | "" => Seccomp::Default,
@@ -67,8 +71,8 @@ mod tests {
     #[test]
     fn both_separators_are_understood() {
         let parsed = options(&["no-new-privileges:true", "seccomp=unconfined"]).expect("known");
-        assert!(parsed.no_new_privileges && parsed.seccomp == Seccomp::Unconfined);
-        assert!(options(&["no-new-privileges"]).expect("known").no_new_privileges);
+        assert!(parsed.no_new_privileges == Some(true) && parsed.seccomp == Seccomp::Unconfined);
+        assert!(options(&["no-new-privileges"]).expect("known").no_new_privileges == Some(true));
         let parsed = options(&["seccomp={\"a\":1}"]).expect("known");
         assert_eq!(parsed.seccomp, Seccomp::Profile("{\"a\":1}".to_owned()));
     }

@@ -64,6 +64,8 @@ pub struct Surroundings<'a> {
     /// Our own program, when it runs as process 1.
     pub init: Option<&'a Path>,
     pub default_ulimits: &'a [Ulimit],
+    /// Of containers that do not say.
+    pub no_new_privileges: bool,
 }
 
 pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
@@ -71,7 +73,9 @@ pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     let capabilities = capabilities_of(record)?;
     let mut process = process(record, surroundings, &capabilities)?;
-    process.set_no_new_privileges(Some(security.no_new_privileges));
+    process.set_no_new_privileges(Some(
+        security.no_new_privileges.unwrap_or(surroundings.no_new_privileges),
+    ));
 
     let mut root = Root::default();
     root.set_readonly(Some(host.readonly_rootfs));
@@ -102,11 +106,14 @@ pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
 
 /// The seccomp profile, and the capabilities that its conditions depend on. The filter is compiled apart from the
 /// specification, once for many containers.
-pub fn confinement(record: &Record) -> Result<(Seccomp, Capabilities)> {
+///
+/// `default` is the profile of containers that name none.
+pub fn confinement(record: &Record, default: &Seccomp) -> Result<(Seccomp, Capabilities)> {
     let host = &record.host_config;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     let profile = match (host.privileged, security.seccomp) {
         (true, Seccomp::Default) => Seccomp::Unconfined,
+        (false, Seccomp::Default) if !security.named_seccomp => default.clone(),
         (_, asked) => asked,
     };
     Ok((profile, capabilities_of(record)?))
@@ -307,6 +314,7 @@ mod tests {
             private_cgroup_namespace: true,
             init,
             default_ulimits: &[],
+            no_new_privileges: false,
         }
     }
 

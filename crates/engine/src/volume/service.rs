@@ -134,6 +134,8 @@ impl VolumeService {
                 pruned.space_reclaimed += size;
             }
         }
+        let reclaimed = [("reclaimed".to_owned(), pruned.space_reclaimed.to_string())];
+        self.context.events.publish("volume", "prune", "", reclaimed.into());
         Ok(pruned)
     }
 
