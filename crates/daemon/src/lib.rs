@@ -1,6 +1,18 @@
 //! Doors: what speaks to the outside. Today the Docker Engine API over HTTP; the engine below knows none of it.
-pub mod config;
+pub mod config {
+    pub mod error;
+    pub mod file;
+    pub mod flags;
+    pub mod live;
+    pub mod load;
+    pub mod network;
+    pub mod network_file;
+    pub mod network_flags;
+    pub mod tls;
+    pub mod value;
+}
 pub mod daemon;
+pub mod doors;
 pub mod docker {
     pub mod absent;
     pub mod connection;
@@ -17,6 +29,7 @@ pub mod docker {
     pub mod decode;
     pub mod door;
     pub mod events;
+    pub mod gate;
     pub mod images;
     pub mod networks;
     pub mod output;
@@ -31,6 +44,16 @@ pub mod docker {
     pub mod volumes;
 }
 pub mod error;
-pub mod flags;
-pub mod listener;
-pub mod network_config;
+pub mod listen {
+    pub mod access;
+    pub mod address;
+    pub mod client;
+    pub mod listener;
+    pub mod tls;
+}
+pub mod log;
+pub mod metrics;
+pub mod metrics_page;
+pub mod notify;
+pub mod pidfile;
+pub mod reload;

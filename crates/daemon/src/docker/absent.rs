@@ -23,14 +23,28 @@ pub async fn leave_swarm() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm")
 }
 
+/// `PUT /volumes/{name}`, which is for cluster volumes only.
+pub async fn not_in_a_swarm() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "volume update only valid for cluster volumes, but swarm is unavailable",
+    )
+}
+
+/// `POST /build/prune`, which is the last part of `docker system prune`: nothing is built, so nothing is kept.
+pub async fn no_build_cache() -> Response {
+    ok(&serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0}))
+}
+
 /// `GET /plugins`: there are none.
 pub async fn no_plugins() -> Response {
     ok(&Vec::<()>::new())
 }
 
-/// `GET /plugins/{name}/json`: `docker inspect` looks here last.
+/// Everything about one plugin, for there is none. `docker inspect` looks here last.
 pub async fn no_plugin(Path(rest): Path<String>) -> ApiError {
-    let name = rest.strip_suffix("/json").unwrap_or(&rest);
+    const VERBS: [&str; 6] = ["/json", "/enable", "/disable", "/upgrade", "/push", "/set"];
+    let name = VERBS.iter().find_map(|verb| rest.strip_suffix(verb)).unwrap_or(&rest);
     ApiError::not_found(format!("plugin \"{name}\" not found"))
 }
 

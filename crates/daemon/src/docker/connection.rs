@@ -19,6 +19,7 @@ use tokio::{
     sync::mpsc,
     time::MissedTickBehavior,
 };
+use tokio_rustls::server::TlsStream;
 
 /// How soon it is noticed that a client has left while nothing was sent to it.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ const HEAD_PERIOD: Duration = Duration::from_millis(1);
 pub enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Forwards to the stream inside.
@@ -43,6 +45,7 @@ macro_rules! forward {
             match self.get_mut() {
                 Socket::Unix(stream) => Pin::new(stream).$method(context, $($argument),*),
                 Socket::Tcp(stream) => Pin::new(stream).$method(context, $($argument),*),
+                Socket::Tls(stream) => Pin::new(stream).$method(context, $($argument),*),
             }
         }
     )*};
@@ -53,7 +56,7 @@ impl Socket {
     pub fn presence(&self) -> Option<Presence> {
         match self {
             Socket::Unix(stream) => stream.as_fd().try_clone_to_owned().ok().map(Presence),
-            Socket::Tcp(_) => None,
+            Socket::Tcp(_) | Socket::Tls(_) => None,
         }
     }
 }

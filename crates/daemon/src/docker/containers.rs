@@ -3,7 +3,7 @@
 //! What streams lives elsewhere: `output` (logs, stats, wait) and `upgrade` (attach).
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Extension, Path, State},
     response::{IntoResponse, Response},
 };
 use corten_api::{
@@ -22,6 +22,7 @@ use crate::{
         convert::{container, network_request},
         decode,
         door::{Door, json, ok},
+        gate::Caller,
         query::Parameters,
         version::{ApiVersion, v},
         version_networks, versions,
@@ -114,6 +115,7 @@ pub async fn create(
 pub async fn inspect(
     State(door): State<Door>,
     version: ApiVersion,
+    caller: Option<Extension<Caller>>,
     Path(name): Path<String>,
     query: Parameters,
 ) -> Answer {
@@ -123,8 +125,19 @@ pub async fn inspect(
         false => containers.inspect(&name)?,
     };
     let mut document = container::inspect(&view, door.host(), &door.networks()?);
+    if caller.is_some_and(|caller| caller.access.is_read_only()) {
+        document.config.env.iter_mut().for_each(hide_value);
+    }
     version_networks::inspect(version, &mut document);
     Ok(ok(&document))
+}
+
+/// Of a variable in the environment, where people keep secrets.
+fn hide_value(variable: &mut String) {
+    if let Some(end) = variable.find('=').filter(|end| end + 1 < variable.len()) {
+        variable.truncate(end);
+        variable.push_str("=<hidden>");
+    }
 }
 
 /// `POST /containers/{name}/start`.

@@ -2,28 +2,33 @@
 //!
 //! Clients rely on three habits of Go's decoder that no derive offers: field names match without regard to case, `null`
 //! means "leave it at its default" for every type, and of two spellings of one field the last wins.
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use corten_api::types::container::{ContainerConfig, CreateRequest, HostConfig, NetworkingConfig};
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use serde::{
     Deserialize,
     de::{self, DeserializeSeed, IntoDeserializer, MapAccess, Visitor, value::SeqDeserializer},
     forward_to_deserialize_any,
 };
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 
 /// Larger documents are refused: the largest honest ones carry a seccomp profile of some ten thousand bytes.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// How long a document may take to arrive. Archives are another matter, and are not read here.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The JSON document of a request, `None` when the body is empty. Anything but JSON is refused.
 pub async fn document(headers: &HeaderMap, body: Body) -> Result<Option<Value>, ApiError> {
-    let bytes = to_bytes(body, MAX_DOCUMENT_BYTES)
+    let bytes = timeout(BODY_PATIENCE, to_bytes(body, MAX_DOCUMENT_BYTES))
         .await
+        .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time"))?
         .map_err(|error| ApiError::invalid(format!("cannot read the request's body: {error}")))?;
     check_content_type(headers, &bytes)?;
     if bytes.is_empty() {

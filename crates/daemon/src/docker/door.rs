@@ -23,10 +23,12 @@ pub struct Door {
 struct Shared {
     engine: Engine,
     host: Host,
+    /// About the doors, for `/info`.
+    warnings: Vec<String>,
 }
 
 impl Door {
-    pub fn new(engine: Engine, system: &SystemView) -> Door {
+    pub fn new(engine: Engine, system: &SystemView, warnings: Vec<String>) -> Door {
         let host = Host {
             cgroup_version_2: system.cgroup_version == "2",
             log_driver: system.log_driver.clone(),
@@ -38,12 +40,16 @@ impl Door {
             .to_owned(),
         };
         Door {
-            shared: Arc::new(Shared { engine, host }),
+            shared: Arc::new(Shared { engine, host, warnings }),
         }
     }
 
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
+    }
+
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.warnings
     }
 
     pub fn host(&self) -> &Host {
@@ -73,4 +79,16 @@ pub fn ok(document: &impl Serialize) -> Response {
 /// 200 and a body that comes bit by bit; the headers leave at once.
 pub fn stream(content_type: &'static str, body: Body) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], body).into_response()
+}
+
+/// The mark of an answer that goes on until something happens or the client leaves: a daemon that ends does not wait
+/// for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Endless;
+
+/// As [`stream`], for an answer that does not end by itself.
+pub fn endless(content_type: &'static str, body: Body) -> Response {
+    let mut response = stream(content_type, body);
+    response.extensions_mut().insert(Endless);
+    response
 }

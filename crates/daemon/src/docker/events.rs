@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     docker::{
-        door::{Door, stream},
+        door::{Door, endless},
         query::Parameters,
         version::ApiVersion,
         versions,
@@ -53,7 +53,7 @@ pub async fn events(State(door): State<Door>, version: ApiVersion, query: Parame
         };
         async move { line }
     });
-    Ok(stream("application/json", Body::from_stream(lines)))
+    Ok(endless("application/json", Body::from_stream(lines)))
 }
 
 fn nanoseconds(time: Timestamp) -> i64 {

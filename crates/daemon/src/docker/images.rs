@@ -67,8 +67,12 @@ pub async fn list(State(door): State<Door>, version: ApiVersion, query: Paramete
         }
         false => Vec::new(),
     };
+    let shares = (version >= v(42) && query.flag("shared-size")).then(|| image::Shares::of(&views));
     let documents = views.iter().map(|view| {
         let mut summary = image::summary(view, &containers);
+        if let Some(shares) = &shares {
+            summary.shared_size = shares.shared(view);
+        }
         versions::image_summary(version, &mut summary);
         summary
     });

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::{
     docker::{
         convert::stats::stats as document,
-        door::{Door, ok, stream},
+        door::{Door, endless, ok},
         query::Parameters,
         version::{ApiVersion, v},
         versions,
@@ -59,7 +59,7 @@ pub async fn logs(
     }
     let logs = door.engine().containers().logs(&name, options).await?;
     let content_type = versions::stream_type(version, logs.tty);
-    Ok(stream(content_type, Body::from_stream(logs)))
+    Ok(endless(content_type, Body::from_stream(logs)))
 }
 
 /// `POST /containers/{name}/wait`.
@@ -87,7 +87,7 @@ pub async fn wait(
         let silent = removal && version < v(34) && result.error.is_some();
         Ok::<_, Infallible>(if silent { Bytes::new() } else { line(&answer(result)) })
     });
-    Ok(stream(JSON, Body::from_stream(body)))
+    Ok(endless(JSON, Body::from_stream(body)))
 }
 
 fn answer(result: WaitResult) -> WaitResponse {
@@ -114,7 +114,7 @@ pub async fn stats(
     let version_2 = door.host().cgroup_version_2;
     let first = door.engine().containers().stats(&name).await?;
     if query.flag_or("stream", true) {
-        return Ok(stream(JSON, Body::from_stream(samples(door, first))));
+        return Ok(endless(JSON, Body::from_stream(samples(door, first))));
     }
     let one_shot = version >= v(41) && query.flag("one-shot");
     if one_shot || first.read.is_none() {

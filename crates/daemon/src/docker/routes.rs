@@ -2,19 +2,27 @@
 //!
 //! Paths stand here without their version: the connection takes it off before it asks the router. What Docker has and
 //! this version does not is here too, with the words that complete "… is not implemented yet".
+use std::sync::Arc;
+
 use axum::{
     Router,
+    middleware::from_fn_with_state,
     routing::{delete, get, post},
 };
 
-use crate::docker::{
-    absent::{absent, leave_swarm, no_plugin, no_plugins, not_found, swarm},
-    containers,
-    door::Door,
-    events, images, networks, output, system, upgrade, volumes,
+use crate::{
+    docker::{
+        absent::{absent, leave_swarm, no_build_cache, no_plugin, no_plugins, not_found, not_in_a_swarm, swarm},
+        containers,
+        door::Door,
+        events,
+        gate::gate,
+        images, networks, output, system, upgrade, volumes,
+    },
+    metrics::Metrics,
 };
 
-pub fn router(door: Door) -> Router {
+pub fn router(door: Door, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .merge(system_routes())
         .merge(container_routes())
@@ -24,6 +32,7 @@ pub fn router(door: Door) -> Router {
         .merge(swarm_routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
+        .layer(from_fn_with_state(metrics, gate))
         .with_state(door)
 }
 
@@ -130,25 +139,25 @@ fn network_and_volume_routes() -> Router<Door> {
         .route("/volumes", get(volumes::list))
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
-        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route(
+            "/volumes/{name}",
+            get(volumes::inspect).delete(volumes::remove).put(not_in_a_swarm),
+        )
 }
 
 fn routes_of_later_versions() -> Router<Door> {
     Router::new()
         .route("/build", post(absent("building images")))
-        .route("/build/prune", post(absent("building images")))
+        .route("/build/prune", post(no_build_cache))
         .route("/build/cancel", post(absent("building images")))
         .route("/session", post(absent("building images with BuildKit")))
         .route("/grpc", post(absent("building images with BuildKit")))
         .route("/distribution/{*rest}", get(absent("asking registries about images")))
         .route("/plugins", get(no_plugins))
-        .route("/plugins/privileges", get(absent("plugins")))
-        .route("/plugins/pull", post(absent("plugins")))
-        .route("/plugins/create", post(absent("plugins")))
-        .route(
-            "/plugins/{*rest}",
-            get(no_plugin).post(absent("plugins")).delete(absent("plugins")),
-        )
+        .route("/plugins/privileges", get(absent("installing a plugin")))
+        .route("/plugins/pull", post(absent("installing a plugin")))
+        .route("/plugins/create", post(absent("installing a plugin")))
+        .route("/plugins/{*rest}", get(no_plugin).post(no_plugin).delete(no_plugin))
 }
 
 fn swarm_routes() -> Router<Door> {
@@ -161,14 +170,14 @@ fn swarm_routes() -> Router<Door> {
         .route("/swarm/update", post(swarm))
         .route("/swarm/unlockkey", get(swarm))
         .route("/swarm/unlock", post(swarm))
-        .route("/nodes", needs_manager())
+        .route("/nodes", get(swarm))
         .route("/nodes/{*rest}", needs_manager())
-        .route("/services", needs_manager())
+        .route("/services", get(swarm))
         .route("/services/{*rest}", needs_manager())
-        .route("/tasks", needs_manager())
+        .route("/tasks", get(swarm))
         .route("/tasks/{*rest}", needs_manager())
-        .route("/secrets", needs_manager())
+        .route("/secrets", get(swarm))
         .route("/secrets/{*rest}", needs_manager())
-        .route("/configs", needs_manager())
+        .route("/configs", get(swarm))
         .route("/configs/{*rest}", needs_manager())
 }

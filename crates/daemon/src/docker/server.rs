@@ -1,44 +1,85 @@
 //! Connections: one task each, HTTP/1 with upgrades, the same headers on every answer.
 //!
 //! A request can leave HTTP in two ways: by an upgrade, which hyper does, and by [`Takeover`], which is done here.
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{Router, body::Body, response::IntoResponse};
 use bytes::{Bytes, BytesMut};
 use corten_api::types::system::headers;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::SERVER, uri::PathAndQuery};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, sync::watch};
-use tower_service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{io::AsyncReadExt, sync::watch, time::timeout};
+use tower_service::Service as _;
 
-use crate::docker::{
-    connection::{Bare, Presence, Socket, Takeover},
-    version::{self, NEWEST},
+use crate::{
+    config::load::Limits,
+    docker::{
+        connection::{Bare, Presence, Socket, Takeover},
+        door::Endless,
+        gate::Caller,
+        version::{self, NEWEST},
+    },
+    listen::{access::Access, client::Client},
 };
 
 /// A request's head fits, nearly always.
 const FIRST_READ_BYTES: usize = 4096;
 
-/// Serves one connection until it ends, or until `closing` says so and the request at hand is answered.
-pub async fn serve(socket: Socket, router: Router, mut closing: watch::Receiver<bool>) {
+/// What all connections of one door share.
+pub struct Service {
+    pub router: Router,
+    pub access: Arc<Access>,
+    pub limits: Limits,
+}
+
+/// Serves one client until it ends, or until `closing` says so and the request at hand is answered.
+pub async fn serve(client: Client, service: Arc<Service>, mut closing: watch::Receiver<bool>) {
+    let user = client.user;
+    let patience = service.limits.header_timeout;
+    let socket = tokio::select! {
+        socket = client.ready(patience) => match socket {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!("{}: a client did not get in: {error}", service.access.door),
+        },
+        () = closed(&mut closing) => return,
+    };
     // Without a way to tell that the client is gone, the end of its side has to count as that.
     let presence = socket.presence();
     let first = tokio::select! {
-        first = begin(socket) => first,
+        first = timeout(patience, begin(socket)) => first.ok().flatten(),
         () = closed(&mut closing) => return,
     };
     let Some(bare) = first else {
         return;
     };
     let (takeover, mut taken) = Takeover::channel();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(takeover.clone());
-        answer(router.clone(), request)
-    });
+    let endless = Arc::new(AtomicBool::new(false));
+    let answers = {
+        let endless = Arc::clone(&endless);
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(takeover.clone());
+            request.extensions_mut().insert(Caller {
+                access: Arc::clone(&service.access),
+                user,
+            });
+            answer(service.router.clone(), request, Arc::clone(&endless))
+        })
+    };
     let mut builder = http1::Builder::new();
-    builder.half_close(presence.is_some()).title_case_headers(true);
-    let mut connection = builder.serve_connection(TokioIo::new(bare), service).with_upgrades();
+    // The time limit holds for the silence between two requests as well.
+    builder
+        .half_close(presence.is_some())
+        .title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience);
+    let mut connection = builder.serve_connection(TokioIo::new(bare), answers).with_upgrades();
     let result = tokio::select! {
         result = &mut connection => result,
         Some(work) = taken.recv() => {
@@ -49,6 +90,9 @@ pub async fn serve(socket: Socket, router: Router, mut closing: watch::Receiver<
         }
         () = gone(presence.as_ref()) => return,
         () = closed(&mut closing) => {
+            if endless.load(Ordering::Relaxed) {
+                return;
+            }
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             connection.await
         }
@@ -105,7 +149,11 @@ pub async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    endless: Arc<AtomicBool>,
+) -> Result<Response<Body>, Infallible> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let mut response = match route(router, request).await {
@@ -113,6 +161,7 @@ async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<B
         Err(error) => error.into_response(),
     };
     common_headers(response.headers_mut());
+    endless.store(response.extensions().get::<Endless>().is_some(), Ordering::Relaxed);
     tracing::debug!(%method, path, status = response.status().as_u16());
     Ok(response)
 }
@@ -154,7 +203,10 @@ mod tests {
     use tokio::{io::AsyncWriteExt, net::UnixStream, sync::oneshot};
 
     use super::*;
-    use crate::docker::{connection::Work, version::ApiVersion};
+    use crate::{
+        docker::{connection::Work, version::ApiVersion},
+        listen::client::Stream,
+    };
 
     /// A client of `router`.
     fn client(router: Router) -> UnixStream {
@@ -162,7 +214,16 @@ mod tests {
         // The sender is leaked, because dropping it closes the door.
         let (sender, closing) = watch::channel(false);
         std::mem::forget(sender);
-        tokio::spawn(serve(Socket::Unix(theirs), router, closing));
+        let service = Service {
+            router,
+            access: Arc::new(Access::everything("unix:///test")),
+            limits: Limits {
+                connections: 10,
+                header_timeout: std::time::Duration::from_secs(60),
+            },
+        };
+        let client = Client::new(Stream::Unix(theirs), Some(0));
+        tokio::spawn(serve(client, Arc::new(service), closing));
         ours
     }
 

@@ -108,7 +108,22 @@ fn own_runtime() -> Runtime {
 pub async fn info(State(door): State<Door>, version: ApiVersion) -> Result<Response, ApiError> {
     let system = door.engine().info().await?;
     let networks = &door.engine().config().network.controller;
-    let info = describe(system, networks);
+    let mut info = describe(system, networks);
+    if !door.warnings().is_empty() {
+        let warnings = info.warnings.get_or_insert_default();
+        warnings.splice(0..0, door.warnings().iter().cloned());
+    }
+    let proxies = &door.engine().config().proxies;
+    for (chosen, shown) in [
+        (&proxies.http, &mut info.http_proxy),
+        (&proxies.https, &mut info.https_proxy),
+        (&proxies.none, &mut info.no_proxy),
+    ] {
+        if !chosen.is_empty() {
+            chosen.clone_into(shown);
+        }
+        *shown = without_credentials(shown);
+    }
     Ok(match version < v(50) {
         true => ok(&versions::info(version, info)),
         false => ok(&info),
@@ -179,7 +194,7 @@ fn describe(system: SystemView, networks: &controller::Config) -> Info {
             local_node_state: "inactive".to_owned(),
             ..SwarmInfo::default()
         },
-        live_restore_enabled: true,
+        live_restore_enabled: system.live_restore,
         init_binary: "docker-init".to_owned(),
         security_options: system.security_options,
         default_address_pools: address_pools(networks),
@@ -237,6 +252,17 @@ fn environment(name: &str) -> String {
         .unwrap_or_default()
 }
 
+/// A URL whose user and password are not for everybody's eyes.
+fn without_credentials(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => match rest.split_once('@') {
+            Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+            None => url.to_owned(),
+        },
+        None => url.to_owned(),
+    }
+}
+
 fn registries(insecure: Vec<String>, mirrors: Vec<String>) -> RegistryConfig {
     let hub = IndexConfig {
         name: "docker.io".to_owned(),
@@ -280,8 +306,7 @@ pub async fn disk_usage(
     let wanted = |kind: &str| asked.is_empty() || asked.iter().any(|known| known == kind);
     let mut usage = DiskUsage::default();
     if wanted("image") {
-        usage.images = images(&door, version).await?;
-        usage.layers_size = usage.images.iter().map(|image| image.size).sum();
+        (usage.images, usage.layers_size) = images(&door, version).await?;
     }
     if wanted("container") {
         usage.containers = containers(&door, version).await?;
@@ -292,7 +317,8 @@ pub async fn disk_usage(
     Ok(ok(&usage))
 }
 
-async fn images(door: &Door, version: ApiVersion) -> Result<Vec<ImageSummary>, ApiError> {
+/// All images, and the bytes of their layers, each counted once.
+async fn images(door: &Door, version: ApiVersion) -> Result<(Vec<ImageSummary>, i64), ApiError> {
     let views = door.engine().images().list(false, &BTreeMap::new()).await?;
     let containers = door
         .engine()
@@ -302,17 +328,17 @@ async fn images(door: &Door, version: ApiVersion) -> Result<Vec<ImageSummary>, A
             ..ListOptions::default()
         })
         .await?;
+    let shares = image::Shares::of(&views);
     let documents = views.iter().map(|view| {
         let mut summary = image::summary(view, &containers);
-        // Layers that images share are not told apart yet.
-        summary.shared_size = 0;
+        summary.shared_size = shares.shared(view);
         let containers = summary.containers.max(0);
         versions::image_summary(version, &mut summary);
         // Disk usage counts users at every version, unlike the list of images.
         summary.containers = containers;
         summary
     });
-    Ok(documents.collect())
+    Ok((documents.collect(), shares.total()))
 }
 
 async fn containers(door: &Door, version: ApiVersion) -> Result<Vec<ContainerSummary>, ApiError> {

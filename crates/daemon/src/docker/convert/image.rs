@@ -2,7 +2,7 @@
 //!
 //! Its `Config` is built from the bytes that the image came with, because the OCI type drops what Docker adds to it
 //! (`Healthcheck`, `OnBuild`, `Shell`).
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use corten_api::types::{
     container_answers::GraphDriver,
@@ -34,6 +34,37 @@ pub fn summary(view: &ImageView, containers: &[ContainerView]) -> ImageSummary {
         shared_size: -1,
         size: bytes(view.size),
         virtual_size: None,
+    }
+}
+
+/// How images share layers: of each layer its bytes, and how many images have it.
+#[derive(Debug, Default)]
+pub struct Shares<'v>(HashMap<&'v str, (u64, usize)>);
+
+impl<'v> Shares<'v> {
+    pub fn of(views: &'v [ImageView]) -> Shares<'v> {
+        let mut shares = Shares::default();
+        for view in views {
+            // An image may have one layer twice, which does not make it shared.
+            let own: HashMap<_, _> = view.layers.iter().zip(&view.layer_sizes).collect();
+            for (layer, size) in own {
+                let entry = shares.0.entry(layer).or_insert((*size, 0));
+                entry.1 += 1;
+            }
+        }
+        shares
+    }
+
+    /// Bytes of all layers, each counted once.
+    pub fn total(&self) -> i64 {
+        bytes(self.0.values().map(|(size, _)| size).sum())
+    }
+
+    /// Bytes of those layers of an image that another image has too.
+    pub fn shared(&self, view: &ImageView) -> i64 {
+        let shared = view.layers.iter().zip(&view.layer_sizes);
+        let shared = shared.filter(|(layer, _)| self.0.get(layer.as_str()).is_some_and(|(_, images)| *images > 1));
+        bytes(shared.map(|(_, size)| size).sum())
     }
 }
 
@@ -186,7 +217,25 @@ mod tests {
             configuration: ImageConfiguration::from_reader(raw.to_string().as_bytes()).unwrap(),
             raw: raw.to_string().into_bytes(),
             layers: vec!["sha256:11".to_owned()],
+            layer_sizes: vec![7],
         }
+    }
+
+    #[test]
+    fn layers_that_images_share_are_counted_once() {
+        let with = |layers: &[(&str, u64)]| ImageView {
+            layers: layers.iter().map(|(layer, _)| (*layer).to_owned()).collect(),
+            layer_sizes: layers.iter().map(|(_, size)| *size).collect(),
+            ..view()
+        };
+        let views = [
+            with(&[("base", 100), ("one", 5)]),
+            with(&[("base", 100), ("other", 7)]),
+            with(&[("alone", 1), ("alone", 1)]),
+        ];
+        let shares = Shares::of(&views);
+        assert_eq!(shares.total(), 113);
+        assert_eq!(views.each_ref().map(|view| shares.shared(view)), [100, 100, 0]);
     }
 
     #[test]

@@ -4,214 +4,19 @@
 //! else manages, is refused: an operator who switches the firewall off must not find one.
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use clap::{ArgAction, Args};
 use corten_engine::config::NetworkConfig;
 use corten_network::model::SubnetRequest;
 use ipnet::IpNet;
-use serde::Deserialize;
 
-use crate::config::ConfigError;
+use crate::config::{
+    error::{ConfigError, invalid as value},
+    network_file::{FilePool, NetworkFile},
+    network_flags::NetworkFlags,
+};
 
 const DEFAULT_RUN_ROOT: &str = "/run/corten";
 const BRIDGE: &str = "com.docker.network.bridge";
 const MTU: &str = "com.docker.network.driver.mtu";
-
-/// The command line's part.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Networks")]
-pub struct NetworkFlags {
-    /// `none` for no default bridge network
-    #[arg(short = 'b', long, value_name = "NAME")]
-    pub bridge: Option<String>,
-    /// IPv4 address of the default bridge, with its prefix length
-    #[arg(long, value_name = "CIDR")]
-    pub bip: Option<String>,
-    /// IPv6 address of the default bridge, with its prefix length
-    #[arg(long, value_name = "CIDR")]
-    pub bip6: Option<String>,
-    /// IPv4 subnet that containers of the default bridge get addresses from
-    #[arg(long, value_name = "CIDR")]
-    pub fixed_cidr: Option<String>,
-    /// IPv6 subnet that containers of the default bridge get addresses from
-    #[arg(long, value_name = "CIDR")]
-    pub fixed_cidr_v6: Option<String>,
-    /// IPv4 gateway of the default bridge's containers
-    #[arg(long, value_name = "IP")]
-    pub default_gateway: Option<String>,
-    /// IPv6 gateway of the default bridge's containers
-    #[arg(long, value_name = "IP")]
-    pub default_gateway_v6: Option<String>,
-    /// Containers of the default bridge reach each other
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub icc: Option<bool>,
-    /// Address that the default bridge's ports are published on
-    #[arg(long, value_name = "IP")]
-    pub ip: Option<String>,
-    /// Let the kernel forward packets of containers; only `true`
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ip_forward: Option<bool>,
-    /// The policy of other forwarding is never touched: accepted, changes nothing
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ip_forward_no_drop: Option<bool>,
-    /// Containers of the default bridge appear under the host's address outside
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ip_masq: Option<bool>,
-    /// Make firewall rules (of nftables); only `true`
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub iptables: Option<bool>,
-    /// Make firewall rules (of nftables) for IPv6; only `true`
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ip6tables: Option<bool>,
-    /// The default bridge has IPv6
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub ipv6: Option<bool>,
-    /// MTU of the default bridge's containers
-    #[arg(long, value_name = "BYTES")]
-    pub mtu: Option<i64>,
-    /// Publish to addresses that the kernel alone cannot serve
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub userland_proxy: Option<bool>,
-    /// There is no program for it: accepted, changes nothing
-    #[arg(long, value_name = "PATH")]
-    pub userland_proxy_path: Option<String>,
-    /// Where subnets are taken from: base=CIDR,size=BITS
-    #[arg(long = "default-address-pool", value_name = "POOL")]
-    pub default_address_pools: Vec<String>,
-    /// Options of new networks: DRIVER=KEY=VALUE
-    #[arg(long = "default-network-opt", value_name = "OPTION")]
-    pub default_network_opts: Vec<String>,
-    /// Name servers of containers
-    #[arg(long, value_name = "IP")]
-    pub dns: Vec<String>,
-    /// Options of containers' resolvers
-    #[arg(long = "dns-opt", alias = "dns-option", value_name = "OPTION")]
-    pub dns_opts: Vec<String>,
-    /// Domains that containers search names in
-    #[arg(long, value_name = "DOMAIN")]
-    pub dns_search: Vec<String>,
-    /// What host-gateway means in --add-host
-    #[arg(long = "host-gateway-ip", value_name = "IP")]
-    pub host_gateway_ips: Vec<String>,
-    /// Other hosts reach unpublished ports; only `false`
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub allow_direct_routing: Option<bool>,
-    /// Firewall to use; only `nftables`
-    #[arg(long, value_name = "NAME")]
-    pub firewall_backend: Option<String>,
-    /// There is no swarm: accepted, changes nothing
-    #[arg(long, value_name = "BYTES", action = ArgAction::Set)]
-    pub network_control_plane_mtu: Option<i64>,
-}
-
-/// `daemon.json`'s part.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct NetworkFile {
-    bridge: Option<String>,
-    bip: Option<String>,
-    bip6: Option<String>,
-    fixed_cidr: Option<String>,
-    fixed_cidr_v6: Option<String>,
-    default_gateway: Option<String>,
-    default_gateway_v6: Option<String>,
-    icc: Option<bool>,
-    ip: Option<String>,
-    ip_forward: Option<bool>,
-    ip_masq: Option<bool>,
-    iptables: Option<bool>,
-    ip6tables: Option<bool>,
-    ipv6: Option<bool>,
-    mtu: Option<i64>,
-    userland_proxy: Option<bool>,
-    default_address_pools: Vec<FilePool>,
-    default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
-    dns: Vec<String>,
-    dns_opts: Vec<String>,
-    dns_search: Vec<String>,
-    host_gateway_ip: Option<String>,
-    host_gateway_ips: Vec<String>,
-    allow_direct_routing: Option<bool>,
-    firewall_backend: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct FilePool {
-    base: String,
-    size: i64,
-}
-
-/// The keys of [`NetworkFile`].
-pub const KEYS: [&str; 25] = [
-    "bridge",
-    "bip",
-    "bip6",
-    "fixed-cidr",
-    "fixed-cidr-v6",
-    "default-gateway",
-    "default-gateway-v6",
-    "icc",
-    "ip",
-    "ip-forward",
-    "ip-masq",
-    "iptables",
-    "ip6tables",
-    "ipv6",
-    "mtu",
-    "userland-proxy",
-    "default-address-pools",
-    "default-network-opts",
-    "dns",
-    "dns-opts",
-    "dns-search",
-    "host-gateway-ip",
-    "host-gateway-ips",
-    "allow-direct-routing",
-    "firewall-backend",
-];
-/// Keys that are accepted and change nothing.
-pub const IDLE_KEYS: [&str; 3] = ["userland-proxy-path", "ip-forward-no-drop", "network-control-plane-mtu"];
-
-impl NetworkFlags {
-    /// Which keys of `daemon.json` the command line has decided.
-    pub fn given(&self) -> impl Iterator<Item = &'static str> {
-        let given = [
-            ("bridge", self.bridge.is_some()),
-            ("bip", self.bip.is_some()),
-            ("bip6", self.bip6.is_some()),
-            ("fixed-cidr", self.fixed_cidr.is_some()),
-            ("fixed-cidr-v6", self.fixed_cidr_v6.is_some()),
-            ("default-gateway", self.default_gateway.is_some()),
-            ("default-gateway-v6", self.default_gateway_v6.is_some()),
-            ("icc", self.icc.is_some()),
-            ("ip", self.ip.is_some()),
-            ("ip-forward", self.ip_forward.is_some()),
-            ("ip-masq", self.ip_masq.is_some()),
-            ("iptables", self.iptables.is_some()),
-            ("ip6tables", self.ip6tables.is_some()),
-            ("ipv6", self.ipv6.is_some()),
-            ("mtu", self.mtu.is_some()),
-            ("userland-proxy", self.userland_proxy.is_some()),
-            ("default-address-pools", !self.default_address_pools.is_empty()),
-            ("default-network-opts", !self.default_network_opts.is_empty()),
-            ("dns", !self.dns.is_empty()),
-            ("dns-opts", !self.dns_opts.is_empty()),
-            ("dns-search", !self.dns_search.is_empty()),
-            ("host-gateway-ips", !self.host_gateway_ips.is_empty()),
-            ("host-gateway-ip", !self.host_gateway_ips.is_empty()),
-            ("allow-direct-routing", self.allow_direct_routing.is_some()),
-            ("firewall-backend", self.firewall_backend.is_some()),
-        ];
-        given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key)
-    }
-}
-
-fn value(name: &'static str, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Value {
-        name,
-        reason: reason.into(),
-    }
-}
 
 fn either(flag: &[String], file: Vec<String>) -> Vec<String> {
     if flag.is_empty() { file } else { flag.to_vec() }
@@ -489,7 +294,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::flags::Flags;
+    use crate::config::flags::Flags;
 
     fn load(arguments: &[&str], file: &str) -> Result<NetworkConfig, String> {
         let flags = Flags::try_parse_from(["dockerd"].iter().chain(arguments)).expect("good flags");

@@ -7,6 +7,7 @@ use std::{
     net::TcpListener as StdTcpListener,
     os::{fd::OwnedFd, unix::fs::FileTypeExt, unix::net::UnixListener as StdUnixListener},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -15,28 +16,21 @@ use rustix::{
 };
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::docker::connection::Socket;
+use crate::listen::{
+    access::Access,
+    address::{Address, AddressError, Place, UnixPlace},
+    client::{Client, Stream},
+    tls::{Tls, TlsError},
+};
 
-/// dockerd's port without TLS.
-const DEFAULT_TCP_PORT: u16 = 2375;
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 const DEFAULT_GROUP: &str = "docker";
 
-/// An address, parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    Unix(PathBuf),
-    /// `host:port`.
-    Tcp(String),
-    /// Sockets that were opened for us (`LISTEN_FDS`).
-    Inherited,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("invalid bind address \"{0}\": use unix://PATH, tcp://HOST:PORT or fd://")]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] AddressError),
     #[error("can't create unix socket {path}: another daemon listens there")]
     Taken { path: String },
     #[error("can't listen on {address}")]
@@ -49,40 +43,10 @@ pub enum ListenError {
     NoGroup { path: String, group: String },
     #[error("no sockets found via socket activation: make sure the service was started by systemd")]
     NothingInherited,
-}
-
-impl Address {
-    pub fn parse(text: &str) -> Result<Address, ListenError> {
-        let refused = || ListenError::Address(text.to_owned());
-        if let Some(path) = text.strip_prefix("unix://") {
-            return if path.starts_with('/') {
-                Ok(Address::Unix(PathBuf::from(path)))
-            } else {
-                Err(refused())
-            };
-        }
-        if text.starts_with("fd://") {
-            return Ok(Address::Inherited);
-        }
-        if let Some(address) = text.strip_prefix("tcp://") {
-            return tcp_address(address.trim_end_matches('/'))
-                .ok_or_else(refused)
-                .map(Address::Tcp);
-        }
-        if text.starts_with('/') {
-            return Ok(Address::Unix(PathBuf::from(text)));
-        }
-        Err(refused())
-    }
-}
-
-fn tcp_address(text: &str) -> Option<String> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-        _ => (text, DEFAULT_TCP_PORT),
-    };
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
-    Some(format!("{host}:{port}"))
+    #[error("no socket \"{0}\" found via socket activation: fd:// takes all, fd://3 one by number, fd://NAME by name")]
+    NotInherited(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// An open door. Dropping it closes and, where it made a socket file, removes that.
@@ -91,27 +55,54 @@ pub struct Listener {
     kind: Kind,
     /// For the log.
     pub address: String,
+    pub access: Arc<Access>,
     made: Option<PathBuf>,
 }
 
 #[derive(Debug)]
 enum Kind {
     Unix(UnixListener),
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<Arc<Tls>>),
 }
 
 impl Listener {
     /// The next client.
-    pub async fn accept(&self) -> io::Result<Socket> {
+    pub async fn accept(&self) -> io::Result<Client> {
         match &self.kind {
-            Kind::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
-            Kind::Tcp(listener) => {
+            Kind::Unix(listener) => {
                 let stream = listener.accept().await?.0;
-                // Answers are small and come in pieces; waiting to fill a packet would stall them.
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                Ok(Client::new(Stream::Unix(stream), user))
+            }
+            Kind::Tcp(listener, tls) => {
+                let stream = listener.accept().await?.0;
+                let stream = match tls {
+                    None => Stream::Tcp(stream),
+                    Some(tls) => Stream::Tls(stream, tls.acceptor()),
+                };
+                Ok(Client::new(stream, None))
             }
         }
+    }
+
+    /// What `/info` has to warn of.
+    pub fn warning(&self) -> Option<String> {
+        let Kind::Tcp(_, tls) = &self.kind else {
+            return None;
+        };
+        let address = self.address.trim_start_matches("tcp://");
+        let danger = match tls {
+            None => format!("API is accessible on http://{address} without encryption."),
+            Some(tls) if !tls.verifies_clients() => {
+                format!("API is accessible on https://{address} without TLS client verification.")
+            }
+            Some(_) => return None,
+        };
+        Some(format!(
+            "WARNING: {danger}\n         Access to the remote API is equivalent to root access on the host. Refer\n         \
+             to the 'Docker daemon attack surface' section in the documentation for\n         more information: \
+             https://docs.docker.com/go/attack-surface/"
+        ))
     }
 }
 
@@ -123,22 +114,91 @@ impl Drop for Listener {
     }
 }
 
-/// Opens an address; socket activation may bring several listeners. Needs a tokio runtime.
-pub fn open(address: &Address, group: Option<&str>) -> Result<Vec<Listener>, ListenError> {
-    match address {
-        Address::Unix(path) => Ok(vec![unix(path, group)?]),
-        Address::Tcp(address) => Ok(vec![tcp(address)?]),
-        Address::Inherited => inherited(),
+/// What opening a door depends on besides its address.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// Who may use unix sockets besides root; absent means `docker` where that group exists.
+    pub group: Option<String>,
+    pub tls: Option<Arc<Tls>>,
+    /// What a service manager opened for us, by number and name; each is taken once.
+    pub inherited: Vec<Inherited>,
+}
+
+/// A listening socket from a service manager.
+#[derive(Debug)]
+pub struct Inherited {
+    pub number: usize,
+    pub name: String,
+    pub socket: OwnedFd,
+}
+
+/// Sockets that a service manager opened for this process. The second call finds none.
+pub fn inherited() -> Vec<Inherited> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').map(str::to_owned);
+    let sockets = corten_linux::activation::listen_fds().into_iter().enumerate();
+    sockets
+        .map(|(position, socket)| Inherited {
+            number: position + 3,
+            name: names.next().unwrap_or_default(),
+            socket,
+        })
+        .collect()
+}
+
+impl Opening {
+    /// Opens an address; socket activation may bring several listeners. Needs a tokio runtime.
+    pub fn open(&mut self, address: &Address) -> Result<Vec<Listener>, ListenError> {
+        let access = Arc::new(address.access.clone());
+        match &address.place {
+            Place::Unix(place) => Ok(vec![unix(place, self.group.as_deref(), access)?]),
+            Place::Tcp { host, port } => {
+                let address = Place::tcp_address(host, *port, self.tls.is_some());
+                Ok(vec![tcp(&address, self.tls.clone(), access)?])
+            }
+            Place::Inherited(which) => self.adopt(which, &access),
+        }
+    }
+
+    fn adopt(&mut self, which: &str, access: &Arc<Access>) -> Result<Vec<Listener>, ListenError> {
+        if self.inherited.is_empty() && which.is_empty() {
+            return Err(ListenError::NothingInherited);
+        }
+        let wanted =
+            |socket: &Inherited| which.is_empty() || socket.name == which || which.parse() == Ok(socket.number);
+        let (taken, left) = std::mem::take(&mut self.inherited).into_iter().partition(wanted);
+        self.inherited = left;
+        if Vec::is_empty(&taken) {
+            return Err(ListenError::NotInherited(which.to_owned()));
+        }
+        let adopt = |Inherited { number, socket, .. }| {
+            let address = format!("fd://{number}");
+            let kind = adopt(socket, self.tls.clone()).map_err(|source| ListenError::Listen {
+                address: address.clone(),
+                source,
+            })?;
+            Ok(Listener {
+                kind,
+                address,
+                access: Arc::clone(access),
+                made: None,
+            })
+        };
+        taken.into_iter().map(adopt).collect()
     }
 }
 
-fn unix(path: &Path, group: Option<&str>) -> Result<Listener, ListenError> {
+fn unix(place: &UnixPlace, default_group: Option<&str>, access: Arc<Access>) -> Result<Listener, ListenError> {
+    let path = &place.path;
     let shown = path.display().to_string();
     let failed = |source: io::Error| ListenError::Listen {
         address: format!("unix://{}", path.display()),
         source,
     };
-    let group = socket_group(&shown, group)?;
+    let group = socket_group(&shown, place.group.as_deref().or(default_group))?;
+    // Where users are let in by number, the file need not keep anybody out.
+    let default_mode = if access.users.is_some() { 0o666 } else { 0o660 };
+    let mode = Mode::from_raw_mode(place.mode.unwrap_or(default_mode));
     if is_socket(path) {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(ListenError::Taken { path: shown });
@@ -151,7 +211,7 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener, ListenError> {
     let listener = bind(path).map_err(failed)?;
     let secure = || -> io::Result<UnixListener> {
         rustix::fs::chown(path, Some(Uid::ROOT), Some(Gid::from_raw(group)))?;
-        rustix::fs::chmod(path, Mode::from_raw_mode(0o660))?;
+        rustix::fs::chmod(path, mode)?;
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
     };
@@ -159,7 +219,8 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener, ListenError> {
     Ok(Listener {
         kind: Kind::Unix(listener),
         address: format!("unix://{shown}"),
-        made: Some(path.to_owned()),
+        access,
+        made: Some(path.clone()),
     })
 }
 
@@ -206,46 +267,27 @@ fn find_group(groups: &str, name: &str) -> Option<u32> {
     })
 }
 
-fn tcp(address: &str) -> Result<Listener, ListenError> {
+fn tcp(address: &str, tls: Option<Arc<Tls>>, access: Arc<Access>) -> Result<Listener, ListenError> {
     let failed = |source| ListenError::Listen {
         address: format!("tcp://{address}"),
         source,
     };
     let listener = StdTcpListener::bind(address).map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?;
-    if !port.ip().is_loopback() {
+    if tls.is_none() && !port.ip().is_loopback() {
         tracing::warn!("binding tcp://{port} without TLS gives root on this machine to everybody who can reach it");
     }
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = TcpListener::from_std(listener).map_err(failed)?;
     Ok(Listener {
-        kind: Kind::Tcp(listener),
+        kind: Kind::Tcp(listener, tls),
         address: format!("tcp://{port}"),
+        access,
         made: None,
     })
 }
 
-fn inherited() -> Result<Vec<Listener>, ListenError> {
-    let sockets = corten_linux::activation::listen_fds();
-    if sockets.is_empty() {
-        return Err(ListenError::NothingInherited);
-    }
-    let adopt = |(number, socket): (usize, OwnedFd)| {
-        let address = format!("fd://{number}");
-        let kind = adopt(socket).map_err(|source| ListenError::Listen {
-            address: address.clone(),
-            source,
-        })?;
-        Ok(Listener {
-            kind,
-            address,
-            made: None,
-        })
-    };
-    sockets.into_iter().enumerate().map(adopt).collect()
-}
-
-fn adopt(socket: OwnedFd) -> io::Result<Kind> {
+fn adopt(socket: OwnedFd, tls: Option<Arc<Tls>>) -> io::Result<Kind> {
     let family = sockopt::socket_domain(&socket)?;
     if family == AddressFamily::UNIX {
         let listener = StdUnixListener::from(socket);
@@ -254,7 +296,7 @@ fn adopt(socket: OwnedFd) -> io::Result<Kind> {
     }
     let listener = StdTcpListener::from(socket);
     listener.set_nonblocking(true)?;
-    Ok(Kind::Tcp(TcpListener::from_std(listener)?))
+    Ok(Kind::Tcp(TcpListener::from_std(listener)?, tls))
 }
 
 #[cfg(test)]
@@ -262,24 +304,6 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
-
-    #[test]
-    fn addresses_are_those_of_dockerd() {
-        let parse = |text| Address::parse(text).ok();
-        assert_eq!(parse("unix:///run/a.sock"), Some(Address::Unix("/run/a.sock".into())));
-        assert_eq!(
-            parse("tcp://127.0.0.1:4243"),
-            Some(Address::Tcp("127.0.0.1:4243".to_owned()))
-        );
-        assert_eq!(parse("tcp://0.0.0.0"), Some(Address::Tcp("0.0.0.0:2375".to_owned())));
-        assert_eq!(parse("tcp://:1"), Some(Address::Tcp("127.0.0.1:1".to_owned())));
-        assert_eq!(parse("tcp://[::1]:1"), Some(Address::Tcp("[::1]:1".to_owned())));
-        assert_eq!(parse("tcp://[::1]"), Some(Address::Tcp("[::1]:2375".to_owned())));
-        assert_eq!(parse("fd://"), Some(Address::Inherited));
-        for text in ["", "unix://", "unix://relative", "ssh://a", "tcp://a:b"] {
-            assert_eq!(parse(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn groups_are_found_by_name() {
@@ -292,7 +316,15 @@ mod tests {
     async fn a_socket_is_private_replaced_when_stale_and_removed_at_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/a.sock");
-        let address = Address::Unix(path.clone());
+        let address = Address::unix(path.to_str().unwrap());
+        let open = |address: &Address, group: Option<&str>| {
+            let group = group.map(str::to_owned);
+            let mut opening = Opening {
+                group,
+                ..Opening::default()
+            };
+            opening.open(address)
+        };
         let first = open(&address, Some("0")).unwrap();
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.gid()), (0o660, 0));
