@@ -1,5 +1,6 @@
 # What people do with a checkout. Every target installs the few Debian packages that it lacks, and says so.
 PREFIX  ?= /usr/local
+UNITS   ?= $(PREFIX)/lib/systemd/system
 TARGET  := $(shell rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')
 BINARY  := target/$(TARGET)/release/corten
 
@@ -30,8 +31,11 @@ bench: release  ## side by side with the engines that are installed here (bench/
 	@.ci/packages build bench
 	bench/run $(BINARY)
 
-install: release  ## the binary to $(PREFIX)/bin (DESTDIR is respected)
+install: release  ## the binary to $(PREFIX)/bin, units to $(UNITS) (DESTDIR is respected)
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/corten
+	install -d $(DESTDIR)$(UNITS)
+	sed 's|@bindir@|$(PREFIX)/bin|' contrib/systemd/corten.service >$(DESTDIR)$(UNITS)/corten.service
+	install -m 644 contrib/systemd/corten.socket $(DESTDIR)$(UNITS)/corten.socket
 
 image: release  ## target/corten-demo.tar: busybox and a web server, for `docker load`
 	@.ci/packages demo

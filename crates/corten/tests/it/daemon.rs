@@ -113,3 +113,136 @@ fn the_socket_is_for_root_and_its_group_alone() {
     let mode = fs::metadata(daemon.data_root()).unwrap().permissions().mode();
     assert_eq!(mode & 0o007, 0, "others cannot look into the data root");
 }
+
+#[test]
+fn disk_usage_counts_what_images_share_once() {
+    let daemon = daemon();
+    let extra = |tag: &str, bytes: usize| {
+        let layer = corten_testkit::archive::Tar::new().file(tag, 0o644, &vec![b'x'; bytes]);
+        image::busybox().layer(layer).tagged(&format!("{tag}:1"))
+    };
+    daemon.load(&extra("one", 100_000));
+    daemon.load(&extra("other", 300_000));
+    let usage = daemon.api().get("/system/df").expect(200).json();
+    let size = |reference: &str| {
+        let image = usage["Images"].as_array().unwrap().iter();
+        let tagged = |image: &&serde_json::Value| image["RepoTags"][0] == reference;
+        let image = image
+            .clone()
+            .find(tagged)
+            .unwrap_or_else(|| panic!("{reference} in {usage}"));
+        (image["Size"].as_i64().unwrap(), image["SharedSize"].as_i64().unwrap())
+    };
+    let (base, base_shared) = size("busybox:latest");
+    assert_eq!(base, base_shared, "all of it is in the others too");
+    let ((one, one_shared), (other, other_shared)) = (size("one:1"), size("other:1"));
+    assert_eq!((one_shared, other_shared), (base, base));
+    assert_eq!(other - one, 200_000);
+    assert_eq!(
+        usage["LayersSize"].as_i64().unwrap(),
+        base + (one - base) + (other - base)
+    );
+    // The docker command line subtracts what is shared.
+    let table = daemon.docker("system df -v").ok();
+    let unique = table
+        .lines()
+        .find(|line| line.starts_with("one "))
+        .unwrap()
+        .split_whitespace();
+    assert!(unique.clone().any(|word| word == "100kB"), "{table}");
+    // Lists tell it only when they are asked for it.
+    let listed = |query: &str| daemon.api().get(&format!("/images/json{query}")).json()[0]["SharedSize"].clone();
+    assert_eq!(listed(""), -1);
+    assert_eq!(listed("?shared-size=1"), base);
+    // One kind at a time.
+    let only = daemon.api().get("/system/df?type=container").expect(200).json();
+    assert_eq!(only["Images"].as_array().map(Vec::len), Some(0));
+    let unknown = daemon.api().get("/system/df?type=spoon").expect(400).message();
+    assert_eq!(unknown, "unknown object type: spoon");
+}
+
+#[test]
+fn prunes_are_told() {
+    let daemon = daemon();
+    daemon.docker("system prune -af --volumes").ok();
+    let until = (std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1).to_string();
+    let words = [
+        "events",
+        "--since",
+        "0",
+        "--until",
+        &until,
+        "--filter",
+        "event=prune",
+        "--format",
+        "{{.Type}}",
+    ];
+    let mut told: Vec<_> = daemon.docker(words).ok().lines().map(str::to_owned).collect();
+    told.sort();
+    assert_eq!(told, ["container", "image", "network", "volume"]);
+}
+
+#[test]
+fn what_needs_a_swarm_or_a_plugin_is_answered_as_docker_does_without() {
+    let daemon = daemon();
+    let api = daemon.api();
+    let manager = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node \
+                   to swarm and try again.";
+    for (method, path) in [
+        ("GET", "/swarm"),
+        ("POST", "/swarm/update?version=1"),
+        ("GET", "/swarm/unlockkey"),
+        ("GET", "/nodes"),
+        ("GET", "/nodes/one"),
+        ("GET", "/services"),
+        ("POST", "/services/create"),
+        ("GET", "/services/one/logs"),
+        ("GET", "/tasks"),
+        ("POST", "/secrets/create"),
+        ("DELETE", "/configs/one"),
+    ] {
+        assert_eq!(
+            api.request(method, path, None).expect(503).message(),
+            manager,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(
+        api.post("/swarm/leave", None).expect(503).message(),
+        "This node is not part of a swarm"
+    );
+    let update = api
+        .request("PUT", "/volumes/data?version=1", None)
+        .expect(503)
+        .message();
+    assert_eq!(
+        update,
+        "volume update only valid for cluster volumes, but swarm is unavailable"
+    );
+    assert!(
+        daemon
+            .docker("node ls")
+            .fails(1)
+            .contains("This node is not a swarm manager")
+    );
+    assert!(
+        daemon
+            .docker("swarm init")
+            .fails(1)
+            .contains("swarm mode is not implemented")
+    );
+    assert_eq!(daemon.docker("plugin ls -q").ok(), "");
+    assert!(
+        daemon
+            .docker("plugin rm one")
+            .fails(1)
+            .contains("plugin \"one\" not found")
+    );
+    for verb in ["enable", "disable", "push", "set"] {
+        let message = api
+            .post(&format!("/plugins/one/two:1/{verb}"), None)
+            .expect(404)
+            .message();
+        assert_eq!(message, "plugin \"one/two:1\" not found");
+    }
+}

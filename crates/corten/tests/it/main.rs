@@ -9,11 +9,14 @@ use corten_testkit::{
     image,
 };
 
+mod access;
+mod activation;
 mod api;
 mod cgroup2;
 mod compatibility;
 mod compose;
 mod daemon;
+mod daemon_reload;
 mod events;
 mod failures;
 mod guest;
@@ -21,6 +24,7 @@ mod hostile;
 mod images;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod namespaces;
 mod network;
 mod network_api;
@@ -32,9 +36,11 @@ mod network_ports;
 mod network_recovery;
 mod network_services;
 mod network_user;
+mod openapi;
 mod own_cli;
 mod restart;
 mod restart_order;
+mod robust;
 mod run;
 mod run_isolation;
 mod run_limits;
@@ -44,6 +50,7 @@ mod service;
 mod shims;
 mod streams;
 mod survival;
+mod tls;
 mod tty;
 mod volumes;
 
