@@ -5,10 +5,13 @@ would go on for ever are asked for with an end; and a failure is an answer that 
 """
 
 import hashlib
+import io
+import tarfile
 
-import requests
 import schemathesis
 
+MEMBERS = ["manifest.json", "index.json", "oci-layout", "a/b", "../../up", "/absolute", "link", "", "etc/passwd", "a" * 300]
+KINDS = [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b"?"]
 CONTAINERS = ["running", "stopped", "created", "subject", "nothing"]
 NAMES = {
     "containers": CONTAINERS,
@@ -22,8 +25,6 @@ ENDS = {
     "/containers/{name}/logs": {"follow": "0"},
     "/containers/{name}/stats": {"stream": "0", "one-shot": "1"},
 }
-# Of those it is only known that they began.
-MAY_TAKE_TIME = ("/wait", "/attach", "/attach/ws", "/stop", "/restart", "/start", "/export", "/session", "/grpc", "/stats")
 
 
 def pick(seed, values):
@@ -45,14 +46,18 @@ def map_path_parameters(context, path_parameters):
 
 
 @schemathesis.hook
-def map_query(context, query):
-    fixed = ENDS.get(context.operation.path)
-    if fixed:
-        query = dict(query or {}) | fixed
-    if query and context.operation.path.endswith(("/stop", "/restart")):
-        # Nobody waits for what never ends.
-        query["t"] = "0"
-    return query
+def before_call(context, case, kwargs):
+    """Nobody waits for what never ends."""
+    path = case.operation.path
+    if path in ENDS:
+        case.query = dict(case.query or {}) | ENDS[path]
+    if path.endswith(("/stop", "/restart")):
+        case.query = dict(case.query or {}) | {"t": "0"}
+    if "/attach" in path:
+        case.query = dict(case.query or {}) | {"stream": "0"}
+    if path.endswith("/wait"):
+        waits = case.query and case.query.get("condition") in ("next-exit", "removed")
+        case.path_parameters["name"] = "nothing" if waits else "stopped"
 
 
 @schemathesis.hook
@@ -62,6 +67,25 @@ def map_body(context, body):
         if pick(("image", sorted(map(str, body))), ["yes"]):
             body["Image"] = "busybox"
     return body
+
+
+@schemathesis.serializer("application/x-tar")
+def archive(context, value):
+    """Random bytes as they are, or an archive of odd members."""
+    if not isinstance(value, bytes):
+        value = repr(value).encode()
+    if pick(value, ["archive"]) is None:
+        return {"data": value}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for number, name in enumerate(MEMBERS):
+            if (len(value) + number) % 3:
+                member = tarfile.TarInfo(name)
+                member.type = KINDS[(len(value) + number) % len(KINDS)]
+                member.linkname = "../../../../etc/passwd"
+                member.size = len(value) if member.isreg() else 0
+                tar.addfile(member, io.BytesIO(value))
+    return {"data": stream.getvalue()[: -(len(value) % 700) or None]}
 
 
 @schemathesis.check

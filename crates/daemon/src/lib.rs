@@ -6,8 +6,10 @@ pub mod config {
     pub mod live;
     pub mod load;
     pub mod network;
+    pub mod network_bridge;
     pub mod network_file;
     pub mod network_flags;
+    pub mod network_value;
     pub mod tls;
     pub mod value;
 }

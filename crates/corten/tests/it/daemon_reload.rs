@@ -218,6 +218,8 @@ fn with_live_restore_off_containers_end_with_the_daemon_all_at_once() {
     daemon.load(&image::busybox());
     assert_eq!(info(&daemon)["LiveRestoreEnabled"], false);
     background(&daemon, "--name obeys", WAIT);
+    background(&daemon, "--name returns --restart always", WAIT);
+    daemon.wait_for_log("returns", "ready");
     let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
     // Each would take its ten minutes; the daemon's limit is two seconds for all of them.
     for number in 0..4 {
@@ -233,6 +235,7 @@ fn with_live_restore_off_containers_end_with_the_daemon_all_at_once() {
     assert!(daemon.cgroups("x").is_empty());
     wait_until("nothing runs", || daemon.processes().is_empty());
     daemon.start_process();
+    daemon.wait_for_status("returns", "running");
     assert_eq!(daemon.inspect("obeys")["State"]["ExitCode"], 0);
     assert_eq!(daemon.inspect("stubborn3")["State"]["ExitCode"], 137);
     daemon.docker("start obeys").ok();

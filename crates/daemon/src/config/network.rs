@@ -2,16 +2,16 @@
 //!
 //! Most of it shapes one network, the default bridge. What is only right for iptables, or needs a bridge that somebody
 //! else manages, is refused: an operator who switches the firewall off must not find one.
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path};
 
 use corten_engine::config::NetworkConfig;
-use corten_network::model::SubnetRequest;
-use ipnet::IpNet;
 
 use crate::config::{
     error::{ConfigError, invalid as value},
-    network_file::{FilePool, NetworkFile},
+    network_bridge::Family,
+    network_file::NetworkFile,
     network_flags::NetworkFlags,
+    network_value::{addresses, host_gateways, pools},
 };
 
 const DEFAULT_RUN_ROOT: &str = "/run/corten";
@@ -144,136 +144,6 @@ fn refuse_absent(flags: &NetworkFlags, file: &NetworkFile) -> Result<(), ConfigE
             "firewall backend {other} (use nftables)"
         ))),
     }
-}
-
-/// What is said about one family of the default bridge.
-struct Family {
-    bip: (&'static str, Option<String>),
-    range: (&'static str, Option<String>),
-    gateway: (&'static str, Option<String>),
-    is_ipv4: bool,
-}
-
-impl Family {
-    fn subnet(self) -> Result<Option<SubnetRequest>, ConfigError> {
-        let net = |(name, text): &(&'static str, Option<String>)| {
-            let refused = |text: &String| value(name, format!("\"{text}\" is no address with a prefix length"));
-            let parsed = text
-                .as_ref()
-                .map(|text| text.parse::<IpNet>().map_err(|_| refused(text)));
-            match parsed.transpose()? {
-                Some(net) if matches!(net, IpNet::V4(_)) != self.is_ipv4 => {
-                    Err(value(name, format!("{net} is of the other family")))
-                }
-                net => Ok(net),
-            }
-        };
-        let (bip, range) = (net(&self.bip)?, net(&self.range)?);
-        let gateway: Option<IpAddr> = match &self.gateway {
-            (_, None) => None,
-            (name, Some(text)) => Some(
-                text.parse()
-                    .map_err(|_| value(name, format!("\"{text}\" is no address")))?,
-            ),
-        };
-        let Some(subnet) = bip.or(range) else {
-            return match gateway {
-                None => Ok(None),
-                Some(_) => Err(value(self.gateway.0, format!("it needs --{} too", self.bip.0))),
-            };
-        };
-        if let Some(range) = range.filter(|range| !subnet.trunc().contains(&range.trunc())) {
-            return Err(value(
-                self.range.0,
-                format!("{range} is not part of {}", subnet.trunc()),
-            ));
-        }
-        // The bridge's own address is the gateway; another router on the same bridge is a network of its own.
-        let own = bip.map(|bip| bip.addr());
-        if gateway.is_some() && own.is_some() && gateway != own {
-            return Err(ConfigError::NotImplemented(format!(
-                "a gateway of the default bridge that is not the bridge (--{})",
-                self.gateway.0
-            )));
-        }
-        Ok(Some(SubnetRequest {
-            subnet: Some(subnet.trunc()),
-            range: range
-                .map(|range| range.trunc())
-                .filter(|range| *range != subnet.trunc()),
-            gateway: own.or(gateway),
-            auxiliary: BTreeMap::new(),
-        }))
-    }
-}
-
-fn addresses(name: &'static str, texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
-    let address = |text: &String| {
-        let refused = |_| value(name, format!("{text} is not an ip address"));
-        text.trim().parse().map_err(refused)
-    };
-    texts.iter().map(address).collect()
-}
-
-fn host_gateways(texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
-    let found = addresses("host-gateway-ip", texts)?;
-    for (family, is) in [
-        ("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
-        ("IPv6", IpAddr::is_ipv6),
-    ] {
-        if found.iter().filter(|address| is(address)).count() > 1 {
-            return Err(value(
-                "host-gateway-ip",
-                format!("only one {family} host gateway IP address can be specified"),
-            ));
-        }
-    }
-    Ok(found)
-}
-
-fn pools(flags: &[String], file: &[FilePool]) -> Result<Vec<(IpNet, u8)>, ConfigError> {
-    const NAME: &str = "default-address-pool";
-    let mut wanted = file.to_vec();
-    for text in flags {
-        let mut pool = FilePool::default();
-        for field in text.split(',') {
-            let (key, field_value) = field
-                .split_once('=')
-                .ok_or_else(|| value(NAME, format!("invalid field '{field}' must be a key=value pair")))?;
-            match key.trim().to_lowercase().as_str() {
-                "base" => field_value.trim().clone_into(&mut pool.base),
-                "size" => {
-                    let number = field_value.trim().parse();
-                    pool.size = number.map_err(|_| value(NAME, format!("invalid size value: {field_value}")))?;
-                }
-                other => return Err(value(NAME, format!("unexpected key '{other}' in '{field}'"))),
-            }
-        }
-        wanted.push(pool);
-    }
-    let checked = wanted.into_iter().map(|pool| {
-        let base: IpNet = pool
-            .base
-            .parse()
-            .map_err(|_| value(NAME, format!("invalid base pool \"{}\"", pool.base)))?;
-        let size = u8::try_from(pool.size)
-            .ok()
-            .filter(|size| *size <= base.max_prefix_len());
-        match size {
-            Some(size) if size >= base.prefix_len() => Ok((base.trunc(), size)),
-            _ => Err(value(
-                NAME,
-                format!(
-                    "{} cannot be divided into subnets of size {} (from {} to {})",
-                    base,
-                    pool.size,
-                    base.prefix_len(),
-                    base.max_prefix_len()
-                ),
-            )),
-        }
-    });
-    checked.collect()
 }
 
 /// Two daemons on one host must not share a table or a bridge: what tells them apart is the run root.

@@ -165,7 +165,8 @@ impl Supervised {
     /// The next try, whose time has come.
     pub async fn retry(&mut self) {
         self.restarts.due = None;
-        if self.state.phase != Phase::Restarting {
+        // It goes on waiting when the daemon ends with its containers: the next one brings it back.
+        if self.state.phase != Phase::Restarting || self.context.is_stopping() {
             return;
         }
         // The policy may have been changed while it waited.
