@@ -117,6 +117,52 @@ fn create_in_root(root: BorrowedFd, path: &Path, make: Make) -> io::Result<Owned
     Ok(here)
 }
 
+/// Where `path` leads in `root` when every symbolic link on the way is followed, the last one too: a plain absolute path.
+/// What follows a component that is not there is only read, not looked at.
+pub fn real_path(root: BorrowedFd, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+    let mut walked = PathBuf::new();
+    let mut rest = components(path.as_ref());
+    let mut links = 0;
+    while let Some(name) = rest.pop_front() {
+        if name == ".." {
+            walked.pop();
+            continue;
+        }
+        walked.push(&name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        // The last component may be a link: it is what is opened.
+        let here = match open_without_links(root, &walked, flags) {
+            Ok(here) => here,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for name in rest {
+                    match name == ".." {
+                        true => drop(walked.pop()),
+                        false => walked.push(name),
+                    }
+                }
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        if file_type(here.as_fd())? == FileType::Symlink {
+            links += 1;
+            if links > SYMLINKS_MAX {
+                return Err(Errno::LOOP.into());
+            }
+            let target = readlinkat(&here, c"", Vec::new())?;
+            let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+            walked.pop();
+            if target.is_absolute() {
+                walked.clear();
+            }
+            for name in components(target).into_iter().rev() {
+                rest.push_front(name);
+            }
+        }
+    }
+    Ok(Path::new("/").join(walked))
+}
+
 fn components(path: &Path) -> VecDeque<OsString> {
     let parts = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -192,6 +238,27 @@ mod tests {
         assert!(directory.path().join("made-too").is_dir());
         let inside = directory.path().join(outside.path().strip_prefix("/").unwrap());
         assert!(inside.join("made").is_dir());
+    }
+
+    #[test]
+    fn a_real_path_has_no_links_and_stays_in_the_root() {
+        let (directory, root) = root();
+        fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        symlink("/a", directory.path().join("absolute")).unwrap();
+        symlink("../../../absolute/b", directory.path().join("a/b/up")).unwrap();
+        symlink("missing/../x", directory.path().join("a/dangling")).unwrap();
+        symlink("loop", directory.path().join("loop")).unwrap();
+        for (path, real) in [
+            ("/", "/"),
+            ("a/b", "/a/b"),
+            ("/absolute/b/up/c", "/a/b/c"),
+            ("../../absolute", "/a"),
+            ("a/dangling", "/a/x"),
+            ("no/such/../thing", "/no/thing"),
+        ] {
+            assert_eq!(real_path(root.as_fd(), path).unwrap(), Path::new(real), "{path}");
+        }
+        assert!(real_path(root.as_fd(), "loop").is_err());
     }
 
     #[test]

@@ -15,3 +15,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 mod syscall;
+pub mod transfer;

@@ -16,9 +16,15 @@ pub fn enter(namespace: BorrowedFd, kind: u64) -> io::Result<()> {
     check(unsafe { syscall(c_long::from(raw::__NR_setns), namespace.as_raw_fd(), kind as c_int) }).map(drop)
 }
 
+/// The calling thread's root and working directory become its own; a thread that shares them cannot enter a mount
+/// namespace.
+pub fn unshare_directories() -> io::Result<()> {
+    unshare(u64::from(raw::CLONE_FS))
+}
+
 /// `unshare(2)` of namespaces only.
 pub fn unshare(kinds: u64) -> io::Result<()> {
-    // SAFETY: without CLONE_FILES and CLONE_FS no memory or descriptor of ours changes.
+    // SAFETY: without CLONE_FILES no memory or descriptor of ours changes.
     check(unsafe { syscall(c_long::from(raw::__NR_unshare), kinds) }).map(drop)
 }
 
