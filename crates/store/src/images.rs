@@ -56,39 +56,87 @@ impl Table {
             change(Arc::make_mut(image));
         }
     }
+
+    /// Returns whose the name was.
+    fn set_name(&mut self, name: &str, id: &str, now_nanoseconds: i64) -> Option<String> {
+        let previous = self.names.insert(name.to_owned(), id.to_owned());
+        if let Some(previous) = &previous {
+            self.change(previous, |image| {
+                image.names.remove(name);
+            });
+        }
+        self.change(id, |image| {
+            image.names.insert(name.to_owned());
+            image.tagged_nanoseconds = Some(now_nanoseconds);
+        });
+        previous
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, id: &str, layers: &[Layer]) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO images (id) VALUES (?1)")?
+        .execute([id])?;
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO image_layers (image, position, layer) VALUES (?1, ?2, ?3)")?;
+    for (position, layer) in layers.iter().enumerate() {
+        insert.execute(params![id, position as i64, layer.id])?;
+    }
+    Ok(())
+}
+
+fn set_name(transaction: &Transaction<'_>, name: &str, id: &str, now_nanoseconds: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO image_names (name, image) VALUES (?1, ?2)")?
+        .execute([name, id])?;
+    transaction
+        .prepare_cached("UPDATE images SET tagged_nanoseconds = ?2 WHERE id = ?1")?
+        .execute(params![id, now_nanoseconds])
+        .map(drop)
 }
 
 impl Store {
     /// Keeps an image whose layers are all here, held by a lease of the caller's. The same image again is fine.
     pub fn put_image(&self, raw: &[u8]) -> Result<Arc<Image>, Error> {
+        self.insert_image(raw, None)
+    }
+
+    /// The same, with a name that it has from its first moment on.
+    pub fn put_named_image(&self, raw: &[u8], name: &str, now_nanoseconds: i64) -> Result<Arc<Image>, Error> {
+        self.insert_image(raw, Some((name, now_nanoseconds)))
+    }
+
+    /// Record and name in one transaction: nobody ever sees one without the other.
+    fn insert_image(&self, raw: &[u8], name: Option<(&str, i64)>) -> Result<Arc<Image>, Error> {
         let configuration = parse_configuration(raw).map_err(Error::Configuration)?;
         let layers = self.layers_of(&configuration)?;
         let mut table = self.images.lock();
-        if let Some(known) = table.images.get(&digest(raw)) {
-            return Ok(known.clone());
+        let id = digest(raw);
+        let known = table.images.contains_key(&id);
+        if !known {
+            self.content.put(raw)?;
         }
-        let id = self.content.put(raw)?;
         self.transaction("write an image", |transaction| {
-            transaction
-                .prepare_cached("INSERT INTO images (id) VALUES (?1)")?
-                .execute([&id])?;
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO image_layers (image, position, layer) VALUES (?1, ?2, ?3)")?;
-            for (position, layer) in layers.iter().enumerate() {
-                insert.execute(params![id, position as i64, layer.id])?;
+            if !known {
+                insert(transaction, &id, &layers)?;
             }
-            Ok(())
+            name.map_or(Ok(()), |(name, now)| set_name(transaction, name, &id, now))
         })?;
-        let image = Arc::new(Image {
-            id: id.clone(),
-            raw: raw.into(),
-            configuration: Arc::new(configuration),
-            layers,
-            names: BTreeSet::new(),
-            tagged_nanoseconds: None,
-        });
-        table.images.insert(id, image.clone());
-        Ok(image)
+        if !known {
+            let image = Image {
+                id: id.clone(),
+                raw: raw.into(),
+                configuration: Arc::new(configuration),
+                layers,
+                names: BTreeSet::new(),
+                tagged_nanoseconds: None,
+            };
+            table.images.insert(id.clone(), Arc::new(image));
+        }
+        if let Some((name, now)) = name {
+            table.set_name(name, &id, now);
+        }
+        Ok(table.images[&id].clone())
     }
 
     /// In no order.
@@ -120,24 +168,9 @@ impl Store {
             return Err(Error::NoSuchImage { id: id.to_owned() });
         }
         self.transaction("name an image", |transaction| {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO image_names (name, image) VALUES (?1, ?2)")?
-                .execute([name, id])?;
-            transaction
-                .prepare_cached("UPDATE images SET tagged_nanoseconds = ?2 WHERE id = ?1")?
-                .execute(params![id, now_nanoseconds])?;
-            Ok(())
+            set_name(transaction, name, id, now_nanoseconds)
         })?;
-        let previous = table.names.insert(name.to_owned(), id.to_owned());
-        if let Some(previous) = &previous {
-            table.change(previous, |image| {
-                image.names.remove(name);
-            });
-        }
-        table.change(id, |image| {
-            image.names.insert(name.to_owned());
-            image.tagged_nanoseconds = Some(now_nanoseconds);
-        });
+        let previous = table.set_name(name, id, now_nanoseconds);
         Ok(previous.filter(|previous| previous != id))
     }
 

@@ -1,5 +1,6 @@
 //! What is kept on disk: content by digest, layers, images, records. Synchronous; one process owns a data root.
 pub mod collect;
+pub mod commit;
 pub mod content;
 pub mod database;
 pub mod driver {
@@ -12,8 +13,12 @@ pub mod layer {
     pub mod apply;
     pub mod blocks;
     pub mod compress;
+    pub mod diff;
     pub mod error;
+    pub mod extract;
     pub mod header;
+    pub mod make;
+    pub mod pack;
     pub mod pax;
     pub mod sparse;
     pub mod tar;

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read, Write},
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{
         Arc,
@@ -138,7 +139,7 @@ impl Store {
     }
 
     /// Files first, then the transaction that makes them a layer.
-    fn commit(
+    pub(crate) fn commit(
         &self,
         lease: &Lease<'_>,
         staging: Staging<'_>,
@@ -183,13 +184,13 @@ impl Store {
 }
 
 /// A directory that is becoming a layer's. Dropped, it is swept away, unless it was renamed.
-struct Staging<'a> {
+pub(crate) struct Staging<'a> {
     store: &'a Store,
     path: PathBuf,
 }
 
 impl<'a> Staging<'a> {
-    fn new(store: &'a Store) -> Result<Staging<'a>, Error> {
+    pub(crate) fn new(store: &'a Store) -> Result<Staging<'a>, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = store.layout.staging().join(number.to_string());
@@ -198,6 +199,12 @@ impl<'a> Staging<'a> {
             fs::create_dir(&directory).map_err(Error::io("create", &directory))?;
         }
         Ok(staging)
+    }
+
+    /// Where files go, and where what they replace goes.
+    pub(crate) fn open(&self) -> Result<(OwnedFd, OwnedFd), Error> {
+        let open = |path: PathBuf| open_directory(&path).map_err(Error::io("open", &path));
+        Ok((open(self.files())?, open(self.discarded())?))
     }
 
     fn files(&self) -> PathBuf {
@@ -264,8 +271,7 @@ fn stream<R: Read>(
     if compression != Compression::None {
         source.hasher = Some(Sha256::new());
     }
-    let open = |path: PathBuf| open_directory(&path).map_err(Error::io("open", &path));
-    let (files, discarded) = (open(staging.files())?, open(staging.discarded())?);
+    let (files, discarded) = staging.open()?;
     let ingest_path = ingest.path().to_owned();
     let failed = AtomicBool::new(false);
     let (to_tar, tar_blocks) = sync_channel(blocks::WAITING);
@@ -291,12 +297,12 @@ fn stream<R: Read>(
     Ok((compressed, applied))
 }
 
-fn note<T, E>(failed: &AtomicBool, result: Result<T, E>) -> Result<T, E> {
+pub(crate) fn note<T, E>(failed: &AtomicBool, result: Result<T, E>) -> Result<T, E> {
     failed.fetch_or(result.is_err(), Ordering::Relaxed);
     result
 }
 
-fn keep(receiver: Receiver<Arc<Vec<u8>>>, ingest: &mut Ingest<'_>) -> io::Result<()> {
+pub(crate) fn keep(receiver: Receiver<Arc<Vec<u8>>>, ingest: &mut Ingest<'_>) -> io::Result<()> {
     receiver.into_iter().try_for_each(|block| ingest.write_all(&block))
 }
 

@@ -5,22 +5,21 @@
 use std::{
     io::{self, BufRead},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    rc::Rc,
 };
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, chmodat, chownat, fchmod,
-        fchown, fsetxattr, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, renameat, statat, symlinkat,
-        unlinkat, utimensat,
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Uid, chmodat, chownat, linkat, mkdirat, mknodat, openat,
+        renameat, statat, unlinkat,
     },
     io::Errno,
 };
 
 use crate::layer::{
     error::LayerError,
+    make::{Late, Maker, Owner, Place},
     tar::{Entry, Kind, Reader},
-    walk::{Directories, clean, is_whiteout, set_opaque, set_xattr, split},
+    walk::{Directories, clean, is_whiteout, set_opaque, split},
 };
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -43,7 +42,7 @@ pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: OwnedFd, discarded: Owned
         discarded,
         discards: 0,
         late: Vec::new(),
-        missing_bits: umask(),
+        maker: Maker::new(Owner::Archived),
         applied: Applied::default(),
     };
     while let Some(entry) = reader.next_entry()? {
@@ -59,34 +58,8 @@ struct Unpacker {
     discards: u64,
     /// Of directories: what must wait until everything is in them.
     late: Vec<Late>,
-    /// Mode bits that the process's umask takes away.
-    missing_bits: u32,
+    maker: Maker,
     applied: Applied,
-}
-
-struct Late {
-    path: Vec<u8>,
-    modified: (i64, u32),
-    mode: Option<u32>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// Where an entry goes.
-struct Place<'a> {
-    parent: Rc<OwnedFd>,
-    name: &'a [u8],
-    /// The entry's name in the archive, for errors.
-    entry: &'a [u8],
-}
-
-impl Place<'_> {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.parent.as_fd()
-    }
-
-    fn failed<E: Into<io::Error>>(&self, doing: &'static str) -> impl FnOnce(E) -> LayerError {
-        LayerError::file(self.entry, doing)
-    }
 }
 
 impl Unpacker {
@@ -119,10 +92,13 @@ impl Unpacker {
             Kind::Directory => self.directory(entry, &place, path.clone()),
             Kind::HardLink => self.hard_link(&entry, &place),
             Kind::Symlink => {
-                self.create(&place, || symlinkat(entry.link.as_slice(), place.fd(), place.name))?;
-                self.finish_node(&entry, &place)
+                self.create(&place, |maker| maker.create_symlink(&entry, &place))?;
+                self.maker.finish_node(&entry, &place)
             }
-            Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => self.node(&entry, &place),
+            Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => {
+                self.create(&place, |maker| maker.create_node(&entry, &place))?;
+                self.maker.finish_node(&entry, &place)
+            }
         }
     }
 
@@ -134,8 +110,8 @@ impl Unpacker {
         chownat(
             self.directories.root(),
             "",
-            Some(uid(entry)),
-            Some(gid(entry)),
+            Some(Uid::from_raw(entry.uid)),
+            Some(Gid::from_raw(entry.gid)),
             AtFlags::EMPTY_PATH,
         )
         .map_err(LayerError::file(name, "set its owner"))?;
@@ -149,11 +125,11 @@ impl Unpacker {
     }
 
     /// Runs `make` until nothing is in its way.
-    fn create<T>(&mut self, place: &Place<'_>, make: impl Fn() -> Result<T, Errno>) -> Result<T, LayerError> {
-        match make() {
+    fn create<T>(&mut self, place: &Place<'_>, make: impl Fn(&Maker) -> Result<T, Errno>) -> Result<T, LayerError> {
+        match make(&self.maker) {
             Err(Errno::EXIST) => {
                 self.clear(place)?;
-                make().map_err(place.failed("create it"))
+                make(&self.maker).map_err(place.failed("create it"))
             }
             result => result.map_err(place.failed("create it")),
         }
@@ -182,46 +158,22 @@ impl Unpacker {
     }
 
     fn file<R: BufRead>(&mut self, reader: &mut Reader<R>, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        let file = self.create(place, || openat(place.fd(), place.name, flags, mode))?;
-        match &entry.sparse {
-            None => write_all(reader, file.as_fd(), place)?,
-            Some(segments) => {
-                for segment in segments {
-                    write_at(reader, file.as_fd(), segment.offset, segment.length, place)?;
-                }
-                ftruncate(&file, entry.size).map_err(place.failed("set its size"))?;
-            }
-        }
+        let file = self.create(place, |maker| maker.create_file(entry, place))?;
         self.applied.size += entry.size;
-        if (entry.uid, entry.gid) != (0, 0) {
-            fchown(&file, Some(uid(entry)), Some(gid(entry))).map_err(place.failed("set its owner"))?;
-        }
-        if self.wrong_mode(entry.mode) {
-            fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(place.failed("set its mode"))?;
-        }
-        for (key, value) in &entry.xattrs {
-            tolerate(fsetxattr(&file, key.as_slice(), value, rustix::fs::XattrFlags::empty()))
-                .map_err(place.failed("set an extended attribute"))?;
-        }
-        futimens(&file, &times(entry.modified)).map_err(place.failed("set its time"))
+        self.maker.fill(reader, entry, file.as_fd(), true, place)
     }
 
     fn directory(&mut self, entry: Entry, place: &Place<'_>, path: Vec<u8>) -> Result<(), LayerError> {
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        let mut late = self.wrong_mode(entry.mode);
+        let mut late = self.maker.wrong_mode(entry.mode);
         match mkdirat(place.fd(), place.name, mode) {
-            Ok(()) => {}
+            Ok(()) => self.maker.own_directory(&entry, place, true)?,
             Err(Errno::EXIST) => {
                 self.merge_directory(&entry, place, mode)?;
                 // An earlier entry may have left a mode for later too.
                 late = true;
             }
             Err(error) => return Err(place.failed("create it")(error)),
-        }
-        if (entry.uid, entry.gid) != (0, 0) {
-            self.own(&entry, place)?;
         }
         self.late.push(Late {
             path,
@@ -240,10 +192,11 @@ impl Unpacker {
         if FileType::from_raw_mode(stat.st_mode as RawMode) == FileType::Directory {
             let name = place.name;
             chmodat(place.fd(), name, mode, AtFlags::empty()).map_err(place.failed("set its mode"))?;
-            return self.own(entry, place);
+            return self.maker.own_directory(entry, place, false);
         }
         self.clear(place)?;
         mkdirat(place.fd(), place.name, mode).map_err(place.failed("create it"))?;
+        self.maker.own_directory(entry, place, true)?;
         match is_whiteout(&stat) {
             true => set_opaque(place.fd(), place.name, place.entry),
             false => Ok(()),
@@ -282,41 +235,6 @@ impl Unpacker {
         }
     }
 
-    fn node(&mut self, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        let (kind, device): (_, Dev) = match entry.kind {
-            Kind::Fifo => (FileType::Fifo, 0),
-            Kind::BlockDevice => (FileType::BlockDevice, makedev(entry.device.0, entry.device.1)),
-            _ => (FileType::CharacterDevice, makedev(entry.device.0, entry.device.1)),
-        };
-        let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        self.create(place, || mknodat(place.fd(), place.name, kind, mode, device))?;
-        self.finish_node(entry, place)?;
-        if self.wrong_mode(entry.mode) {
-            let mode = Mode::from_raw_mode(entry.mode);
-            chmodat(place.fd(), place.name, mode, AtFlags::empty()).map_err(place.failed("set its mode"))?;
-        }
-        Ok(())
-    }
-
-    /// Owner, attributes and time of what cannot be opened.
-    fn finish_node(&mut self, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        if (entry.uid, entry.gid) != (0, 0) {
-            self.own(entry, place)?;
-        }
-        for (key, value) in &entry.xattrs {
-            tolerate(set_xattr(place.fd(), place.name, key, value))
-                .map_err(place.failed("set an extended attribute"))?;
-        }
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        utimensat(place.fd(), place.name, &times(entry.modified), flags).map_err(place.failed("set its time"))
-    }
-
-    fn own(&self, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        chownat(place.fd(), place.name, Some(uid(entry)), Some(gid(entry)), flags)
-            .map_err(place.failed("set its owner"))
-    }
-
     /// `.wh.x` hides `x` of the layers below; an `x` of this layer stays, whichever comes first.
     fn whiteout(&mut self, place: &Place<'_>) -> Result<(), LayerError> {
         if place.name.is_empty() || place.name == b"." || place.name == b".." {
@@ -349,113 +267,10 @@ impl Unpacker {
                 name: if name.is_empty() { b"." } else { name },
                 entry: &late.path,
             };
-            let stat = statat(place.fd(), place.name, AtFlags::SYMLINK_NOFOLLOW);
-            let directory =
-                stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode as RawMode) == FileType::Directory);
-            if !directory {
-                // A later entry replaced it.
-                continue;
-            }
-            if let Some(mode) = late.mode {
-                chmodat(place.fd(), place.name, Mode::from_raw_mode(mode), AtFlags::empty())
-                    .map_err(place.failed("set its mode"))?;
-            }
-            for (key, value) in &late.xattrs {
-                tolerate(set_xattr(place.fd(), place.name, key, value))
-                    .map_err(place.failed("set an extended attribute"))?;
-            }
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            utimensat(place.fd(), place.name, &times(late.modified), flags).map_err(place.failed("set its time"))?;
+            self.maker.finish_directory(&late, &place)?;
         }
         Ok(self.applied)
     }
-
-    /// Whether creating with `mode & 0777` does not give `mode`.
-    fn wrong_mode(&self, mode: u32) -> bool {
-        mode & 0o7000 != 0 || mode & self.missing_bits != 0
-    }
-}
-
-fn write_all<R: BufRead>(reader: &mut Reader<R>, file: BorrowedFd<'_>, place: &Place<'_>) -> Result<(), LayerError> {
-    let mut data = reader.data();
-    loop {
-        let chunk = data.fill_buf().map_err(|error| unread(error, place))?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        match rustix::io::write(file, chunk) {
-            Ok(written) => data.consume(written),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(place.failed("write it")(error)),
-        }
-    }
-}
-
-fn write_at<R: BufRead>(
-    reader: &mut Reader<R>,
-    file: BorrowedFd<'_>,
-    mut offset: u64,
-    mut length: u64,
-    place: &Place<'_>,
-) -> Result<(), LayerError> {
-    let mut data = reader.data();
-    while length > 0 {
-        let chunk = data.fill_buf().map_err(|error| unread(error, place))?;
-        let chunk = &chunk[..chunk.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
-        match rustix::io::pwrite(file, chunk, offset) {
-            Ok(written) => {
-                data.consume(written);
-                offset += written as u64;
-                length -= written as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(place.failed("write it")(error)),
-        }
-    }
-    Ok(())
-}
-
-/// An archive that ends too early is wrong itself; everything else that keeps it from being read is not its fault.
-fn unread(error: io::Error, place: &Place<'_>) -> LayerError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => LayerError::entry(place.entry, "its data is cut off"),
-        _ => place.failed("read it")(error),
-    }
-}
-
-/// Attributes that the file system does not have are left out, as Docker does.
-fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
-    match result {
-        Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
-        result => result,
-    }
-}
-
-fn uid(entry: &Entry) -> Uid {
-    Uid::from_raw(entry.uid)
-}
-
-fn gid(entry: &Entry) -> Gid {
-    Gid::from_raw(entry.gid)
-}
-
-fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-/// Read, not set: it belongs to all threads of the process.
-fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok())
-        .unwrap_or(0o777)
 }
 
 /// Opens a directory that this process made, as `apply` wants it.

@@ -27,8 +27,13 @@ pub enum LayerError {
     NotTar,
     #[error("{0} compression is not supported: recompress it with gzip or zstd")]
     Compression(&'static str),
+    /// What is there already is of another kind, and shall stay; in Docker's words.
+    #[error("{0}")]
+    Conflict(String),
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
+    #[error("cannot write the archive")]
+    Write(#[source] io::Error),
     #[error("{compressed} compressed bytes became {inflated}: refused as a decompression bomb")]
     Bomb { compressed: u64, inflated: u64 },
 }

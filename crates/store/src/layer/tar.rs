@@ -51,6 +51,25 @@ pub struct Entry {
     pub sparse: Option<Vec<Segment>>,
 }
 
+impl Entry {
+    /// Without a name, and with nothing in it.
+    pub fn of(kind: Kind) -> Entry {
+        Entry {
+            path: Vec::new(),
+            link: Vec::new(),
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            modified: (0, 0),
+            device: (0, 0),
+            xattrs: Vec::new(),
+            sparse: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,

@@ -175,6 +175,16 @@ impl Directories {
     }
 }
 
+/// Runs what goes down a tree level by level, each with a frame of its own: more of them than an ordinary stack holds.
+pub fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    const BYTES: usize = 32 << 20;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("walk".to_owned()).stack_size(BYTES);
+        let walk = thread.spawn_scoped(scope, work)?;
+        walk.join().map_err(|_| std::io::Error::other("a walk broke off"))
+    })
+}
+
 enum Step {
     Directory(OwnedFd),
     Missing,
