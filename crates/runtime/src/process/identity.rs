@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 const ID_MAX: u32 = i32::MAX as u32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub struct Identity {
     pub uid: u32,
     pub gid: u32,
     /// The primary group first.
@@ -26,7 +26,7 @@ pub(crate) struct Identity {
 }
 
 /// `user` is `name`, `uid`, `name:group`, `uid:gid`, or empty for root.
-pub(crate) fn look_up(root: BorrowedFd, user: &str, additional_groups: &[String]) -> Result<Identity, Failure> {
+pub fn look_up(root: BorrowedFd, user: &str, additional_groups: &[String]) -> Result<Identity, Failure> {
     let passwd = read_file(root, "etc/passwd");
     let group = read_file(root, "etc/group");
     resolve(user, additional_groups, &passwd, &group)

@@ -1,4 +1,4 @@
-//! What the container sees as its files. Everything here runs in the child, in its own mount namespace.
+//! What the container sees as its files. Everything here but `view` runs in the child, in its own mount namespace.
 pub mod cgroups;
 pub mod devices;
 pub mod mask;
@@ -6,3 +6,4 @@ pub mod mounts;
 pub mod options;
 pub mod overlay;
 pub mod pivot;
+pub mod view;
