@@ -4,12 +4,16 @@ pub mod container {
     pub mod attach;
     pub mod attachment;
     pub mod binds;
+    pub mod commit;
     pub mod connect;
+    pub mod copy;
     pub mod create;
     pub mod detach;
+    pub mod diff;
     pub mod endpoints;
     pub mod etc;
     pub mod exit;
+    pub mod files;
     pub mod handle;
     pub mod interface_sysctls;
     pub mod links;
@@ -54,6 +58,7 @@ pub mod host;
 pub mod image {
     mod archive;
     pub mod change;
+    pub mod commit;
     mod duration;
     mod import;
     mod list;

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use corten_api::types::network::EndpointSettings;
 use corten_runtime::cgroup::manager::Cgroup;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::{
     container::{record::Record, state::State},
@@ -93,6 +93,18 @@ pub enum Command {
         action: String,
         reply: Reply<()>,
     },
+    /// Its first process, while it runs: number and pidfd.
+    Process {
+        reply: Reply<Option<(i32, OwnedFd)>>,
+    },
+    /// Freezes it for as long as something is read from it; says whether that was needed.
+    Hold {
+        reply: Reply<bool>,
+    },
+    /// Lets it go on where [`Command::Hold`] froze it.
+    LetGo {
+        reply: Reply<()>,
+    },
     /// Its control group, while it runs.
     Cgroup {
         reply: Reply<Arc<Cgroup>>,
@@ -120,6 +132,8 @@ pub struct Handle {
     pub id: Arc<str>,
     pub watch: watch::Receiver<Snapshot>,
     pub commands: mpsc::Sender<Command>,
+    /// Held by who writes into its files from outside; alone, while it is at rest. A start waits for it.
+    pub writing: Arc<RwLock<()>>,
 }
 
 impl Handle {

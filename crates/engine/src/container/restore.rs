@@ -83,6 +83,10 @@ pub async fn restore(context: &Arc<Context>, table: &Arc<Table>, closing: &Cance
     }
     for handle in table.handles() {
         let snapshot = handle.snapshot();
+        if snapshot.state.phase == Phase::Paused && snapshot.state.held {
+            // The daemon that wanted it frozen for a moment is gone.
+            let _ = handle.ask(|reply| Command::LetGo { reply }).await;
+        }
         if snapshot.state.phase.is_running() && !snapshot.record.links.is_empty() {
             let _ = handle.ask(|reply| Command::RefreshLinks { reply }).await;
         }

@@ -1,15 +1,18 @@
 //! Every verb on containers, for every door.
 //!
 //! A `reference` is an id, the unique beginning of one, or a name with or without its slash.
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, io::BufRead, sync::Arc};
 
-use corten_store::layout::Layout;
+use corten_store::{layer::diff::Change, layout::Layout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     container::{
         attach::{self, Attachment},
+        commit,
+        copy::{self, Outgoing},
         create::{self, Base},
+        diff::{self, Export},
         handle::{Command, Handle},
         list::{self, ImageNames},
         logs::{self, LogStream},
@@ -21,8 +24,8 @@ use crate::{
         table::Table,
         top,
         view::{
-            AttachOptions, ContainerView, CreateOptions, Created, Filters, ListOptions, LogsOptions, Pruned,
-            RemoveOptions, Top, WaitCondition, WaitResult,
+            AttachOptions, CommitOptions, ContainerView, CreateOptions, Created, Filters, ListOptions, LogsOptions,
+            PathStat, Pruned, RemoveOptions, Top, WaitCondition, WaitResult, WriteOptions,
         },
         wait,
     },
@@ -297,6 +300,42 @@ impl ContainerService {
             None
         };
         attach::attach(handle, options, past).await
+    }
+
+    /// What stands at a path in it.
+    pub async fn stat_path(&self, reference: &str, path: &str) -> Result<PathStat> {
+        copy::stat(&self.context, &self.table.find(reference)?, reference, path).await
+    }
+
+    /// The files at a path, as a tar archive.
+    pub async fn read_path(&self, reference: &str, path: &str) -> Result<Outgoing> {
+        copy::read(&self.context, &self.table.find(reference)?, reference, path).await
+    }
+
+    /// Extracts a tar archive, compressed or not, into one of its directories.
+    pub async fn write_path(
+        &self,
+        reference: &str,
+        options: WriteOptions,
+        archive: impl BufRead + Send + 'static,
+    ) -> Result<()> {
+        copy::write(&self.context, &self.table.find(reference)?, reference, options, archive).await
+    }
+
+    /// What it changed in its image's files.
+    pub async fn changes(&self, reference: &str) -> Result<Vec<Change>> {
+        diff::changes(&self.context, &self.table.find(reference)?).await
+    }
+
+    /// Its whole root file system, as a tar archive.
+    pub async fn export(&self, reference: &str) -> Result<Export> {
+        diff::export(&self.context, &self.table.find(reference)?).await
+    }
+
+    /// Makes an image of it; returns the id.
+    pub async fn commit(&self, reference: &str, options: CommitOptions) -> Result<String> {
+        let handle = self.table.find(reference)?;
+        commit::commit(Arc::clone(&self.context), Arc::clone(&self.images), handle, options).await
     }
 
     fn running(&self, reference: &str) -> Result<Handle> {

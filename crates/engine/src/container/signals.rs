@@ -1,5 +1,9 @@
 //! What a supervisor asks of a running container's shim and cgroup: signals, pause, terminal size, attachers.
-use std::{io, os::fd::AsFd, sync::Arc};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 use corten_runtime::{
     cgroup::manager::Cgroup,
@@ -88,6 +92,25 @@ impl Supervised {
         }
     }
 
+    /// Frozen so that it can be read; the record says so, for a daemon that finds it frozen.
+    pub async fn hold(&mut self) -> Result<bool> {
+        if self.state.phase != Phase::Running {
+            return Ok(false);
+        }
+        self.state.held = true;
+        let paused = self.pause().await;
+        self.state.held = paused.is_ok();
+        paused.map(|()| true)
+    }
+
+    /// Nothing to do where it has ended, or somebody else let it go on.
+    pub async fn let_go(&mut self) -> Result<()> {
+        match self.state.phase == Phase::Paused && self.state.held {
+            true => self.thaw().await,
+            false => Ok(()),
+        }
+    }
+
     async fn thaw(&mut self) -> Result<()> {
         let Some(task) = &self.task else { return Ok(()) };
         let cgroup = task.cgroup.clone();
@@ -96,6 +119,7 @@ impl Supervised {
             .await
             .map_err(|error| Error::system(format!("cannot unpause container {}", self.record.id)).because(error))?;
         self.state.go(Phase::Running);
+        self.state.held = false;
         self.save_or_warn();
         self.tell("unpause", &[]);
         self.show();
@@ -171,6 +195,16 @@ impl Supervised {
         self.tell("rename", &[("oldName", format!("/{old}"))]);
         self.show();
         Ok(())
+    }
+
+    /// Its first process, by number and by descriptor.
+    pub fn process(&self) -> Result<Option<(i32, OwnedFd)>> {
+        let Some(task) = self.task.as_ref().filter(|_| self.state.phase.is_running()) else {
+            return Ok(None);
+        };
+        let pidfd = task.pidfd.try_clone();
+        let pidfd = pidfd.map_err(|error| Error::system("cannot keep hold of a process").because(error))?;
+        Ok(Some((task.state.pid, pidfd)))
     }
 
     pub fn cgroup(&self) -> Result<Arc<Cgroup>> {

@@ -1,10 +1,12 @@
 //! `start`: a container gets its running side.
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use corten_runtime::rootfs::view;
 use jiff::Timestamp;
+use tokio::sync::OwnedRwLockWriteGuard;
 
 use crate::{
-    container::{attachment, handle::Attacher, links, restart::Restarts, state::Phase, supervised::Supervised},
+    container::{attachment, files, handle::Attacher, links, restart::Restarts, state::Phase, supervised::Supervised},
     error::{Error, Kind, Result},
     task::launch::{self, Shared, Task, Trouble},
 };
@@ -36,6 +38,7 @@ impl Supervised {
     pub async fn launch(&mut self) -> Result<()> {
         let before = self.state.phase;
         self.state.go(Phase::Starting);
+        let _alone = self.wait_for_writers().await;
         let attachers = std::mem::take(&mut self.waiting);
         match self.bring_up(attachers).await {
             Ok(task) => {
@@ -62,6 +65,17 @@ impl Supervised {
                 Err(self.failed_to_start(trouble, before))
             }
         }
+    }
+
+    /// Whoever writes into the container's files from outside comes to his end first, and nobody begins before it runs.
+    async fn wait_for_writers(&self) -> OwnedRwLockWriteGuard<()> {
+        let alone = Arc::clone(&self.writing).write_owned().await;
+        // Left by a daemon that was killed while it had the layer mounted.
+        let work = files::layers(&self.context, &self.record).work;
+        if let Err(error) = view::forget_volatile(&work) {
+            tracing::warn!(container = %self.record.id, %error, "cannot tidy up a writable layer");
+        }
+        alone
     }
 
     /// Addresses and ports first, because they are what others may have; then the process; its interfaces while it

@@ -61,6 +61,9 @@ pub struct State {
     pub restart_count: u32,
     /// Was it stopped by a user (which restart policies respect)?
     pub stopped_by_user: bool,
+    /// Paused by the engine for a moment (`commit`), not by a user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Its addresses and published ports, while it runs with networks of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Attachment>,
@@ -78,6 +81,7 @@ impl Default for State {
             finished_at: None,
             restart_count: 0,
             stopped_by_user: false,
+            held: false,
             attachment: None,
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::{
     container::{
@@ -46,6 +46,8 @@ pub struct Supervised {
     pub links: Option<Vec<LinkTarget>>,
     pub removed: bool,
     pub watch: watch::Sender<Snapshot>,
+    /// As in its handle.
+    pub writing: Arc<RwLock<()>>,
 }
 
 impl Supervised {

@@ -45,10 +45,12 @@ pub fn supervise(
         due: (state.phase == Phase::Restarting).then_some(Due::InOrder),
         ..Restarts::default()
     };
+    let writing = Arc::default();
     let handle = Handle {
         id: record.id.as_str().into(),
         watch: watched,
         commands,
+        writing: Arc::clone(&writing),
     };
     table.insert(handle.clone());
     let container = Supervised {
@@ -63,6 +65,7 @@ pub fn supervise(
         links: None,
         removed: false,
         watch,
+        writing,
     };
     tokio::spawn(run(container, queue, closing));
     handle
@@ -133,6 +136,9 @@ async fn obey(container: &mut Supervised, command: Command) {
             container.tell(&action, &[]);
             drop(reply.send(Ok(())));
         }
+        Command::Process { reply } => drop(reply.send(container.process())),
+        Command::Hold { reply } => drop(reply.send(container.hold().await)),
+        Command::LetGo { reply } => drop(reply.send(container.let_go().await)),
         Command::Cgroup { reply } => drop(reply.send(container.cgroup())),
         Command::MarkStopped { restart, reply } => {
             container.mark_stopped();

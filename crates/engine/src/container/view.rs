@@ -99,6 +99,46 @@ pub struct LogsOptions {
     pub tail: Option<u64>,
 }
 
+/// What stands at a path in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathStat {
+    pub name: String,
+    pub size: i64,
+    /// Go's `FileMode`.
+    pub mode: u32,
+    pub modified: Timestamp,
+    /// Where a symbolic link leads, every link on the way followed; empty for everything else.
+    pub link_target: String,
+}
+
+/// Where an archive goes, and how.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// A directory.
+    pub path: String,
+    /// A directory takes no other thing's place, nor the other way round.
+    pub keep_kinds: bool,
+    /// Everything will belong to the user whom the container runs as.
+    pub copy_owner: bool,
+}
+
+/// What `commit` is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// Empty for an image without a name.
+    pub repository: String,
+    /// Empty for `latest`.
+    pub tag: String,
+    pub author: String,
+    pub comment: String,
+    /// Freeze the container meanwhile.
+    pub pause: bool,
+    /// Lines of a Dockerfile.
+    pub changes: Vec<String>,
+    /// Goes before what the container has.
+    pub config: Option<ContainerConfig>,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RemoveOptions {
     /// Kill it first when it runs.

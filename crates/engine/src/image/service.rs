@@ -3,7 +3,8 @@
 //! A `reference` is an id (with or without `sha256:`), the unique beginning of one, `name`, `name:tag` or `name@digest`.
 use std::{collections::BTreeMap, io::Read, sync::Arc};
 
-use corten_store::{images::Image, store::Store};
+use corten_linux::transfer::Sink;
+use corten_store::{images::Image, layer::error::LayerError, store::Store};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -12,6 +13,7 @@ use crate::{
     error::{Error, Kind, Result},
     events::EventBus,
     image::{
+        commit::{Child, Parent},
         reference::{Reference, familiar},
         save::Saved,
         view::{HistoryLine, ImageView, ImportOptions, Progress, Removed},
@@ -60,6 +62,19 @@ impl ImageService {
         let imported = self.blocking(import).await;
         self.settle();
         imported
+    }
+
+    /// Makes an image of what `walk` writes on top of another's layers; returns its id.
+    pub async fn commit(
+        &self,
+        parent: Parent,
+        child: Child,
+        walk: impl FnOnce(&mut dyn Sink) -> Result<Result<u64, LayerError>> + Send + 'static,
+    ) -> Result<String> {
+        let commit = move |inner: &Inner| inner.commit(&parent, &child, Box::new(walk));
+        let committed = self.blocking(commit).await;
+        self.settle();
+        committed
     }
 
     /// A docker-archive that is an OCI layout too.
