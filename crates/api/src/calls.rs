@@ -4,14 +4,16 @@
 //! written again would lose members that a newer daemon adds.
 use std::io;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::client::{Call, Client, Error, Hijacked, Streaming, escape, escape_path};
 use crate::filters::{self, Filters};
 use crate::types::container::{CreateRequest, CreateResponse};
 use crate::types::container_answers::{ContainerInspect, ContainerSummary, ContainersPruneResponse, TopResponse};
+use crate::types::files::{Change, PATH_STAT_HEADER, PathStatDocument};
 use crate::types::image::{DeleteItem, HistoryItem, ImageSummary, ImagesPruneResponse};
 use crate::types::network::{
     Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
@@ -60,6 +62,18 @@ pub struct ImportQuery {
     pub repository: String,
     pub message: String,
     pub platform: String,
+    pub changes: Vec<String>,
+}
+
+/// What `POST /commit` may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct CommitQuery {
+    pub container: String,
+    pub repository: String,
+    pub tag: String,
+    pub author: String,
+    pub comment: String,
+    pub pause: bool,
     pub changes: Vec<String>,
 }
 
@@ -220,6 +234,74 @@ impl Client {
         self.document(with_filters(Call::post("/containers/prune"), filters))
             .await
     }
+}
+
+/// Files of containers.
+impl Client {
+    pub async fn stat_path(&self, name: &str, path: &str) -> Result<PathStatDocument, Error> {
+        let call = Call::head(container(name, "archive")).query("path", path);
+        path_stat(&self.headers(call).await?)
+    }
+
+    /// A tar archive of what stands at a path.
+    pub async fn read_path(&self, name: &str, path: &str) -> Result<(Streaming, PathStatDocument), Error> {
+        let call = Call::get(container(name, "archive")).query("path", path);
+        let body = self.streaming(call).await?;
+        let stat = path_stat(&body.headers)?;
+        Ok((body, stat))
+    }
+
+    /// Extracts a tar archive into a directory. Directories take no other things' places, nor the other way round.
+    pub async fn write_path(&self, name: &str, path: &str, copy_owner: bool, archive: Archive) -> Result<(), Error> {
+        let call = Call::put(container(name, "archive")).query("path", path);
+        let call = call.query("noOverwriteDirNonDir", "true");
+        let call = call.maybe("copyUIDGID", copy_owner.then_some("true"));
+        self.bytes(call.archive(archive)).await.map(drop)
+    }
+
+    /// A tar archive of the whole root file system.
+    pub async fn export(&self, name: &str) -> Result<Streaming, Error> {
+        self.streaming(Call::get(container(name, "export"))).await
+    }
+
+    pub async fn changes(&self, name: &str) -> Result<Vec<Change>, Error> {
+        let changes: Option<_> = self.document(Call::get(container(name, "changes"))).await?;
+        Ok(changes.unwrap_or_default())
+    }
+
+    /// Makes an image of a container; the answer is its id.
+    pub async fn commit(&self, query: &CommitQuery) -> Result<String, Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Answer {
+            id: String,
+        }
+        let mut call = Call::post("/commit").query("container", &query.container);
+        let texts = [
+            ("repo", &query.repository),
+            ("tag", &query.tag),
+            ("author", &query.author),
+            ("comment", &query.comment),
+        ];
+        for (name, value) in texts {
+            call = call.maybe(name, Some(value.as_str()).filter(|value| !value.is_empty()));
+        }
+        call = query
+            .changes
+            .iter()
+            .fold(call, |call, change| call.query("changes", change));
+        let call = call.maybe("pause", (!query.pause).then_some("0"));
+        self.document::<Answer>(call).await.map(|answer| answer.id)
+    }
+}
+
+fn path_stat(headers: &HeaderMap) -> Result<PathStatDocument, Error> {
+    let unexpected = || Error::Unexpected {
+        what: "it does not tell what stands at the path".to_string(),
+    };
+    let header = headers.get(PATH_STAT_HEADER).ok_or_else(unexpected)?;
+    let json = STANDARD.decode(header.as_bytes()).map_err(|_| unexpected())?;
+    serde_json::from_slice(&json).map_err(|_| unexpected())
 }
 
 /// Images.

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -115,6 +115,14 @@ impl Call {
         Call::new(Method::POST, path)
     }
 
+    pub fn head(path: impl Into<String>) -> Call {
+        Call::new(Method::HEAD, path)
+    }
+
+    pub fn put(path: impl Into<String>) -> Call {
+        Call::new(Method::PUT, path)
+    }
+
     pub fn delete(path: impl Into<String>) -> Call {
         Call::new(Method::DELETE, path)
     }
@@ -192,6 +200,7 @@ pub struct Hijacked {
 /// An answer whose body is read piece by piece.
 pub struct Streaming {
     pub multiplexed: Option<bool>,
+    pub headers: HeaderMap,
     body: Incoming,
 }
 
@@ -267,8 +276,16 @@ impl Client {
         let (response, _) = self.send(call).await?;
         Ok(Streaming {
             multiplexed: multiplexed(&response),
+            headers: response.headers().clone(),
             body: response.into_body(),
         })
+    }
+
+    /// The headers of an answer without a body.
+    pub async fn headers(&self, call: Call) -> Result<HeaderMap, Error> {
+        let (response, sender) = self.send(call).await?;
+        self.keep(sender);
+        Ok(response.into_parts().0.headers)
     }
 
     /// Turns a connection into a raw stream.

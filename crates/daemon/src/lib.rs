@@ -17,6 +17,8 @@ pub mod daemon;
 pub mod doors;
 pub mod docker {
     pub mod absent;
+    pub mod archive;
+    pub mod body;
     pub mod connection;
     pub mod containers;
     pub mod convert {
@@ -34,6 +36,7 @@ pub mod docker {
     pub mod gate;
     pub mod images;
     pub mod networks;
+    pub mod outgoing;
     pub mod output;
     pub mod query;
     pub mod routes;

@@ -52,6 +52,22 @@ macro_rules! forward {
 }
 
 impl Socket {
+    /// Whether what is written to its descriptor is what the client reads.
+    pub fn is_direct(&self) -> bool {
+        matches!(self, Socket::Unix(_) | Socket::Tcp(_))
+    }
+
+    /// For a thread that waits: the descriptor itself, where that is the connection.
+    pub fn into_blocking(self) -> io::Result<OwnedFd> {
+        let descriptor: OwnedFd = match self {
+            Socket::Unix(stream) => stream.into_std()?.into(),
+            Socket::Tcp(stream) => stream.into_std()?.into(),
+            Socket::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        rustix::io::ioctl_fionbio(&descriptor, false)?;
+        Ok(descriptor)
+    }
+
     /// Where the kernel can tell: a handle that tells when the client is gone, and not only done with sending.
     pub fn presence(&self) -> Option<Presence> {
         match self {
@@ -184,18 +200,26 @@ pub type Work = Box<dyn FnOnce(Bare) -> BoxFuture<'static, ()> + Send>;
 
 /// A request's way to take the connection that it came on away from HTTP without an upgrade.
 #[derive(Debug, Clone)]
-pub struct Takeover(mpsc::Sender<Work>);
+pub struct Takeover {
+    sender: mpsc::Sender<Work>,
+    direct: bool,
+}
 
 impl Takeover {
-    /// The receiver is for whoever owns the connection.
-    pub fn channel() -> (Takeover, mpsc::Receiver<Work>) {
+    /// The receiver is for whoever owns the connection; `direct` is [`Socket::is_direct`] of it.
+    pub fn channel(direct: bool) -> (Takeover, mpsc::Receiver<Work>) {
         let (sender, receiver) = mpsc::channel(1);
-        (Takeover(sender), receiver)
+        (Takeover { sender, direct }, receiver)
+    }
+
+    /// Whether the work may write to the connection's descriptor itself.
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// Never returns: the request is over, and this future is dropped with HTTP's half of the connection.
     pub async fn take(self, work: Work) -> std::convert::Infallible {
-        let _ = self.0.send(work).await;
+        let _ = self.sender.send(work).await;
         std::future::pending().await
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! A name may contain slashes and colons, so one wildcard takes the rest of the path, and its last part says what is
 //! wanted: `/images/library/busybox:1/json`.
-use std::io;
-
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
@@ -19,13 +17,14 @@ use corten_engine::{
     error::Error,
     image::view::{ImportOptions, Progress},
 };
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use tokio::sync::mpsc;
-use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
+use tokio_util::io::ReaderStream;
 
 use crate::{
     docker::{
+        body,
         convert::image,
         door::{Door, ok, stream},
         query::Parameters,
@@ -166,7 +165,7 @@ async fn save(door: &Door, names: &[String]) -> Answer {
 pub async fn load(State(door): State<Door>, version: ApiVersion, query: Parameters, body: Body) -> Answer {
     refuse_platform(version, &query)?;
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
-    let archive = reader(body);
+    let archive = body::reader(body);
     let work = async move { door.engine().images().load(archive, sender).await.map(|()| None) };
     match progress(work, receiver).await {
         Err(error) => Ok(stream(
@@ -210,34 +209,9 @@ pub async fn create(State(door): State<Door>, query: Parameters, body: Body) -> 
         platform: query.text("platform").map(str::to_owned),
     };
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
-    let archive = reader(body);
+    let archive = body::reader(body);
     let work = async move { door.engine().images().import(archive, options, sender).await.map(Some) };
     progress(work, receiver).await
-}
-
-/// A request's body for code that blocks.
-fn reader(body: Body) -> impl io::Read + Send + 'static {
-    Whole(SyncIoBridge::new(StreamReader::new(Box::pin(
-        body.into_data_stream().map_err(io::Error::other),
-    ))))
-}
-
-/// Reads to the end what a failed verb left unread: a client that is cut off while it sends never sees the answer.
-struct Whole<R: io::Read>(R);
-
-/// A client that sends more than this after a failure is cut off after all.
-const UNREAD_BYTES_MAX: u64 = 4 << 30;
-
-impl<R: io::Read> io::Read for Whole<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl<R: io::Read> Drop for Whole<R> {
-    fn drop(&mut self) {
-        let _ = io::copy(&mut io::Read::take(&mut self.0, UNREAD_BYTES_MAX), &mut io::sink());
-    }
 }
 
 /// Progress as it is made, then the result: an id for imports, an error where there is one.

@@ -13,7 +13,7 @@ use axum::{
 use crate::{
     docker::{
         absent::{absent, leave_swarm, no_build_cache, no_plugin, no_plugins, not_found, not_in_a_swarm, swarm},
-        containers,
+        archive, containers,
         door::Door,
         events,
         gate::gate,
@@ -74,11 +74,8 @@ fn container_routes() -> Router<Door> {
             "/containers/{name}/update",
             post(absent("updating a container's limits")),
         )
-        .route("/containers/{name}/changes", get(absent("listing changed files")))
-        .route(
-            "/containers/{name}/export",
-            get(absent("exporting a container's file system")),
-        )
+        .route("/containers/{name}/changes", get(archive::changes))
+        .route("/containers/{name}/export", get(archive::export))
         .route(
             "/containers/{name}/exec",
             post(absent("running further processes in a container (exec)")),
@@ -93,9 +90,7 @@ fn container_routes() -> Router<Door> {
         )
         .route(
             "/containers/{name}/archive",
-            get(absent("copying files from and to containers"))
-                .head(absent("copying files from and to containers"))
-                .put(absent("copying files from and to containers")),
+            get(archive::read).head(archive::stat).put(archive::write),
         )
         .route(
             "/exec/{id}/start",
@@ -109,7 +104,7 @@ fn container_routes() -> Router<Door> {
             "/exec/{id}/json",
             get(absent("running further processes in a container (exec)")),
         )
-        .route("/commit", post(absent("making images of containers (commit)")))
+        .route("/commit", post(archive::commit))
 }
 
 fn image_routes() -> Router<Door> {

@@ -52,6 +52,7 @@ pub async fn serve(client: Client, service: Arc<Service>, mut closing: watch::Re
     };
     // Without a way to tell that the client is gone, the end of its side has to count as that.
     let presence = socket.presence();
+    let direct = socket.is_direct();
     let first = tokio::select! {
         first = timeout(patience, begin(socket)) => first.ok().flatten(),
         () = closed(&mut closing) => return,
@@ -59,7 +60,7 @@ pub async fn serve(client: Client, service: Arc<Service>, mut closing: watch::Re
     let Some(bare) = first else {
         return;
     };
-    let (takeover, mut taken) = Takeover::channel();
+    let (takeover, mut taken) = Takeover::channel(direct);
     let endless = Arc::new(AtomicBool::new(false));
     let answers = {
         let endless = Arc::clone(&endless);
