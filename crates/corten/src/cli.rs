@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use crate::arguments::{self, Arity, Command, Flag, Matches};
 use crate::command::{
-    archive, attach, container, create, events, image, inspect, logs, network, ps, run, start, stats, system,
+    archive, attach, commit, container, cp, create, events, image, inspect, logs, network, ps, run, start, stats,
+    system,
 };
 use crate::failure::Failure;
 use crate::help;
@@ -25,8 +26,12 @@ struct Group {
 /// Commands that need no group before them.
 static TOP: &[&Command] = &[
     &attach::ATTACH,
+    &commit::COMMIT,
+    &cp::CP,
     &create::CREATE,
+    &commit::DIFF,
     &events::EVENTS,
+    &archive::EXPORT,
     &image::HISTORY,
     &archive::IMPORT,
     &image::IMAGES,
@@ -60,7 +65,11 @@ static GROUPS: &[Group] = &[
         about: "Manage containers",
         commands: &[
             ("attach", &attach::ATTACH),
+            ("commit", &commit::COMMIT),
+            ("cp", &cp::CP),
             ("create", &create::CREATE),
+            ("diff", &commit::DIFF),
+            ("export", &archive::EXPORT),
             ("inspect", &inspect::CONTAINER),
             ("kill", &container::KILL),
             ("list", &ps::PS),
@@ -136,14 +145,10 @@ static NOT_YET: &[&str] = &[
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
     "config",
     "context",
-    "cp",
-    "diff",
     "exec",
-    "export",
     "login",
     "logout",
     "manifest",

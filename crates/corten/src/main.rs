@@ -7,6 +7,7 @@ mod command;
 mod failure;
 mod flags;
 mod help;
+mod local;
 mod order;
 mod output;
 mod progress;

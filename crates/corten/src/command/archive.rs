@@ -1,4 +1,4 @@
-//! Images as files: load, import, save.
+//! Images as files, and containers: load, import, save, export.
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
 use crate::failure::{self, Failure};
+use crate::local;
 use crate::progress::{self, Target};
 use crate::session::Session;
 use crate::terminal;
@@ -120,6 +121,41 @@ async fn save(session: Session, matches: Matches) -> Outcome {
     Ok(0)
 }
 
+pub static EXPORT: Command = Command {
+    name: "export",
+    usage: "[OPTIONS] CONTAINER",
+    about: "Export a container's filesystem as a tar archive",
+    aliases: &["container export", "export"],
+    flags: &[&[Flag::single("output", "string", "Write to a file, instead of STDOUT").short('o')]],
+    arity: Arity::Exactly(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(export(session, matches)),
+};
+
+async fn export(session: Session, matches: Matches) -> Outcome {
+    let output = matches.some("output");
+    if output.is_none() && terminal::stdout_is_terminal() {
+        return Err(Failure::new(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        ));
+    }
+    if let Some(path) = output {
+        local::check_file(path)
+            .map_err(|failure| Failure::new(format!("failed to export container: {}", failure.text)))?;
+    }
+    let client = session.client().await?;
+    let mut body = client.export(matches.argument(0)).await?;
+    match output {
+        None => write_all(&mut body, &mut rustix_stdout()?).await?,
+        Some(path) => {
+            let mut partial = Partial::create(Path::new(path))?;
+            write_all(&mut body, &mut partial.file).await?;
+            partial.finish()?;
+        }
+    }
+    Ok(0)
+}
+
 /// Standard output without a buffer.
 fn rustix_stdout() -> Result<File, Failure> {
     let fd = rustix::io::dup(io::stdout()).map_err(|error| Failure::io("standard output", &error.into()))?;
@@ -193,7 +229,7 @@ fn read_file(path: &str, quiet: bool) -> Result<Archive, Failure> {
 }
 
 /// A reader as a stream, read by a thread of its own.
-fn read_pieces(mut reader: impl Read + Send + 'static, bar: Option<ProgressBar>) -> Archive {
+pub fn read_pieces(mut reader: impl Read + Send + 'static, bar: Option<ProgressBar>) -> Archive {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(2);
     std::thread::spawn(move || {
         let mut buffer = vec![0; CHUNK_BYTES];

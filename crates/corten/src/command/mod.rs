@@ -1,8 +1,10 @@
 //! What the commands do, a file for each family.
 pub mod archive;
 pub mod attach;
+pub mod commit;
 pub mod confirm;
 pub mod container;
+pub mod cp;
 pub mod create;
 pub mod each;
 pub mod events;
