@@ -139,14 +139,23 @@ impl Output {
             return write(Stream::Stdout, bytes).await;
         };
         frames.push(&bytes);
+        // A log has a frame for each line: those of one stream that came together are written together.
+        let (mut to, mut together) = (Stream::Stdout, BytesMut::new());
         while let Some((stream, payload)) = frames.next().map_err(|error| Failure::new(error.to_string()))? {
+            if stream != to && !together.is_empty() {
+                write(to, together.split().freeze()).await?;
+            }
             if stream == Stream::SystemError {
                 let text = String::from_utf8_lossy(&payload).trim_end().to_string();
                 return Err(Failure::new(format!("error from daemon in stream: {text}")));
             }
-            write(stream, payload).await?;
+            to = stream;
+            together.extend_from_slice(&payload);
         }
-        Ok(())
+        if together.is_empty() {
+            return Ok(());
+        }
+        write(to, together.freeze()).await
     }
 }
 
