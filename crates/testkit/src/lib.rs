@@ -4,6 +4,7 @@
 pub mod api;
 pub mod archive;
 pub mod cgroup;
+pub mod collector;
 pub mod command;
 pub mod daemon;
 pub mod debian;
