@@ -14,7 +14,7 @@ pub struct EngineConfig {
     pub run_root: PathBuf,
     /// The cgroup above the containers' own; `/docker` when absent.
     pub cgroup_parent: Option<String>,
-    /// `json-file`, `none`.
+    /// `json-file`, `local`, `syslog`, …; `none` for no log.
     pub log_driver: String,
     /// `max-size`, `max-file`, … of containers that do not say otherwise.
     pub log_options: BTreeMap<String, String>,

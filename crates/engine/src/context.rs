@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     events::EventBus,
     host::Host,
+    log::keeper::Keeper,
     network::networks::Networks,
     task::profiles::Profiles,
     volume::volumes::Volumes,
@@ -39,6 +40,8 @@ pub struct Context {
     pub networks: Arc<Controller>,
     pub network_records: Networks,
     pub profiles: Profiles,
+    /// What is done for logs that shims write.
+    pub keeper: Keeper,
     /// Our own executable: a container's process 1 where an init is wanted.
     pub program: PathBuf,
 }

@@ -25,6 +25,7 @@ use crate::{
     events::EventBus,
     host::Host,
     image::service::ImageService,
+    log::keeper::Keeper,
     network::{open, service::NetworkService},
     system::{self, SystemView},
     volume::{service::VolumeService, volumes::Volumes},
@@ -94,6 +95,7 @@ impl Engine {
     /// Lets go of everything; containers go on running.
     pub async fn close(&self) {
         self.inner.closing.cancel();
+        self.inner.context.keeper.close();
     }
 
     pub fn config(&self) -> &EngineConfig {
@@ -179,6 +181,7 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
         events,
         launcher,
         profiles: Default::default(),
+        keeper: Keeper::new().map_err(|error| Error::system("cannot watch logs").because(error))?,
         program,
     })
 }

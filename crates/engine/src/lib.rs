@@ -18,9 +18,6 @@ pub mod container {
     pub mod interface_sysctls;
     pub mod links;
     pub mod list;
-    pub mod log_config;
-    pub mod log_files;
-    pub mod log_line;
     pub mod logs;
     pub mod merge;
     pub mod mode;
@@ -59,7 +56,7 @@ pub mod image {
     mod archive;
     pub mod change;
     pub mod commit;
-    mod duration;
+    pub(crate) mod duration;
     mod import;
     mod list;
     mod load;
@@ -69,6 +66,34 @@ pub mod image {
     pub mod save;
     pub mod service;
     pub mod view;
+}
+pub mod log {
+    pub mod archive;
+    pub mod delivery;
+    pub mod entry;
+    pub mod facts;
+    pub mod feed;
+    pub mod files;
+    pub mod json;
+    pub mod keeper;
+    pub mod options;
+    pub mod place;
+    pub mod remote {
+        pub mod address;
+        pub mod driver;
+        pub mod fluentd;
+        pub mod gelf;
+        pub mod journald;
+        pub mod message;
+        pub mod syslog;
+        pub mod tls;
+        pub mod wire;
+    }
+    pub mod sizes;
+    pub mod source;
+    pub mod tag;
+    pub mod times;
+    pub mod watch;
 }
 pub mod names;
 pub mod network {

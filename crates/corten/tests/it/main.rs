@@ -27,6 +27,8 @@ mod guest;
 mod hostile;
 mod images;
 mod lifecycle;
+mod log_drivers;
+mod log_modes;
 mod logs;
 mod metrics;
 mod namespaces;

@@ -73,7 +73,7 @@ pub struct Flags {
     /// Path to seccomp profile, or builtin, or unconfined
     #[arg(long, value_name = "PROFILE")]
     pub seccomp_profile: Option<String>,
-    /// Default driver for container logs
+    /// Default driver for container logs: fluentd, gelf, journald, json-file, local, none, syslog
     #[arg(long, value_name = "NAME")]
     pub log_driver: Option<String>,
     /// Default log driver options for containers: KEY=VALUE

@@ -8,6 +8,7 @@ use std::{
 
 use corten_engine::{
     config::{EngineConfig, Live},
+    log::options,
     task::security::Seccomp,
 };
 use serde_json::Value;
@@ -129,16 +130,13 @@ fn engine(flags: &Flags, file: File, live: Live, run_root: PathBuf) -> Result<En
     check_exec_options(&either(&flags.exec_opts, &file.exec_opts))?;
     let log_driver = flags.log_driver.clone().or_else(|| file.log_driver.clone());
     let log_driver = log_driver.unwrap_or_else(|| "json-file".to_owned());
-    if !matches!(log_driver.as_str(), "json-file" | "none") {
-        return Err(ConfigError::NotImplemented(format!(
-            "log driver {log_driver} (use json-file or none)"
-        )));
-    }
     let mut log_options = file.log_opts.clone();
     for option in &flags.log_opts {
         let (key, value) = pair("log-opt", option)?;
         log_options.insert(key, value);
     }
+    options::validate(&log_driver, &log_options)
+        .map_err(|error| invalid("log-driver or log-opts", error.to_string()))?;
     let mut default_ulimits = file.ulimits();
     for text in &flags.default_ulimits {
         default_ulimits.push(ulimit(text)?);
@@ -388,7 +386,8 @@ mod tests {
         assert!(
             refusal(&["--default-runtime", "kata"], "").contains("specified default runtime 'kata' does not exist")
         );
-        assert!(refusal(&["--log-driver", "syslog"], "").contains("log driver syslog"));
+        assert!(refusal(&["--log-driver", "pigeon"], "").contains("no log driver named 'pigeon' is registered"));
+        assert!(refusal(&["--log-opt", "color=red"], "").contains("unknown log opt 'color' for json-file log driver"));
         assert!(refusal(&["--storage-driver", "zfs"], "").contains("storage driver zfs"));
         assert!(refusal(&["--exec-opt", "native.cgroupdriver=systemd"], "").contains("cgroup driver systemd"));
         assert!(refusal(&[], "{").contains("unable to configure the Docker daemon with file daemon.json"));

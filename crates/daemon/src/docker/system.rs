@@ -14,7 +14,7 @@ use corten_api::types::{
         RegistryConfig, Runtime, SwarmInfo, Version, headers,
     },
 };
-use corten_engine::{container::view::ListOptions, system::SystemView};
+use corten_engine::{container::view::ListOptions, log::options, system::SystemView};
 use corten_network::controller;
 use http::{HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
@@ -150,7 +150,7 @@ fn describe(system: SystemView, networks: &controller::Config) -> Info {
             volume: words(&["local"]),
             network: network_drivers(),
             authorization: None,
-            log: words(&["json-file", "none"]),
+            log: words(&options::DRIVERS),
         },
         memory_limit: limits.memory,
         swap_limit: limits.swap,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     container::{
         binds::{self, Asked},
-        etc, links, log_config, merge, namespaces, networking,
+        etc, links, merge, namespaces, networking,
         record::{MountPoint, Record},
         state::State,
         supervised,
@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     host::Host,
     image::view::ImageView,
+    log::{facts::Facts, options as log_options},
     names,
     task::{mounts::DEFAULT_SHM_BYTES, spec},
     volume::copy_up,
@@ -237,11 +238,13 @@ fn check_platform(context: &Context, base: &Base, options: &CreateOptions) -> Re
 
 /// What Docker fills in, so that `inspect` tells the same.
 fn complete(context: &Context, options: &mut CreateOptions) -> Result<()> {
+    let facts = Facts::before_create(&options.config, &options.host_config.log_config);
     let host = &mut options.host_config;
-    log_config::check(
+    log_options::check(
         &mut host.log_config,
         &context.config.log_driver,
         &context.config.log_options,
+        &facts,
     )?;
     let live = context.live();
     if host.shm_size == 0 {

@@ -8,7 +8,6 @@ use crate::{
     container::{
         etc,
         handle::Snapshot,
-        log_config,
         table::Table,
         view::{ContainerView, ListOptions},
     },
@@ -16,6 +15,7 @@ use crate::{
     error::Result,
     filter::{ContainerFilter, Lookup},
     image::service::ImageService,
+    log::place,
 };
 
 /// Resolves image names, each once in one listing.
@@ -53,7 +53,7 @@ pub fn view(context: &Context, names: &mut ImageNames<'_>, snapshot: Snapshot) -
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     ContainerView {
         image_name: names.name(&record.config.image, &record.image_id),
-        log_path: log_config::file(&record, &directory.join("log")).map(|log| text(&log.path)),
+        log_path: place::shown_path(&record, &directory.join("log")).map(|path| text(&path)),
         hostname_path: text(&files.hostname),
         hosts_path: text(&files.hosts),
         resolv_conf_path: text(&files.resolv_conf),

@@ -1,42 +1,42 @@
-//! `logs`: what a container printed, from its json-file log.
+//! `logs`: what a container printed, from the files of its log.
 //!
 //! Blocks are read and framed on a thread that may wait for the disk, many lines to a chunk. Whoever follows sleeps
-//! until the kernel says that the log's directory has changed; nobody polls.
+//! until the kernel says that the log has grown; nobody polls.
 use std::{
     fmt::Write,
     io,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    ops::ControlFlow,
+    path::PathBuf,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{self, Poll},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use jiff::Timestamp;
-use memchr::memchr;
-use rustix::fs::inotify;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     container::{
         handle::{Handle, Snapshot},
-        log_config,
-        log_files::LogFiles,
-        log_line::LogLine,
         record::Record,
         view::LogsOptions,
     },
-    context::blocking,
+    context::{Context, blocking},
     error::{Error, Kind, Result},
-    ready,
+    log::{
+        entry::Entry,
+        facts::Facts,
+        files::{LogFiles, Reading, Start},
+        place::Place,
+        times::Clock,
+        watch::Watch,
+    },
 };
 
 /// What is read at once.
-const BLOCK: usize = 256 << 10;
+const BLOCK_BYTES: usize = 256 << 10;
 /// Chunks that wait for a slow client.
 const QUEUE: usize = 4;
 
@@ -50,19 +50,24 @@ pub struct LogStream {
 impl Stream for LogStream {
     type Item = io::Result<Bytes>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         self.chunks.poll_recv(context)
     }
 }
 
 /// Opens the log in `directory`.
-pub async fn logs(handle: Handle, directory: PathBuf, options: LogsOptions) -> Result<LogStream> {
+pub async fn logs(
+    context: &Arc<Context>,
+    handle: Handle,
+    directory: PathBuf,
+    options: LogsOptions,
+) -> Result<LogStream> {
     let snapshot = handle.snapshot();
     let record = &snapshot.record;
     if !options.stdout && !options.stderr {
         return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
     }
-    let Some(log) = log_config::file(record, &directory) else {
+    let Some(place) = Place::of(record, &directory).filter(|place| place.readable) else {
         return Err(Error::new(
             Kind::NotImplemented,
             "configured logging driver does not support reading",
@@ -71,45 +76,47 @@ pub async fn logs(handle: Handle, directory: PathBuf, options: LogsOptions) -> R
     // Watched before the first read, so that nothing written in between goes unnoticed.
     let follow = options.follow && snapshot.state.phase.is_running();
     let failed = |error: io::Error| Error::system("cannot read the container's log").because(error);
-    let watch = if follow {
-        Some(watch(&directory).map_err(failed)?)
-    } else {
-        None
+    let watch = match follow {
+        true => Some(context.keeper.watch(&directory).map_err(failed)?),
+        false => None,
     };
-    let tail = options.tail;
+    let start = match (options.tail, options.since) {
+        (Some(lines), _) => Start::Last(lines),
+        (None, Some(since)) => Start::Time(nanoseconds(since)),
+        (None, None) => Start::Oldest,
+    };
     let files = blocking(move || {
-        LogFiles::open(log.path, log.max_files, tail, follow)
+        LogFiles::open(place.path, place.format, start, follow)
             .map_err(|error| Error::system("cannot open the log").because(error))
     });
+    let deadline = options.until.filter(|_| follow);
     let reader = Reader {
         files: files.await?,
-        rest: Vec::new(),
-        framer: Framer {
-            tty: record.config.tty,
-            details: if options.details {
-                details(record)
-            } else {
-                String::new()
-            },
-            whole: [true; 2],
-            options,
-        },
+        framer: Framer::new(record, options),
     };
     let (sender, chunks) = mpsc::channel(QUEUE);
     let tty = record.config.tty;
-    tokio::spawn(pump(reader, sender, watch, handle, snapshot.exits));
+    tokio::spawn(pump(reader, sender, watch, handle, snapshot.exits, deadline));
     Ok(LogStream { tty, chunks })
 }
 
-/// Until there is no more, the client is gone, or `until` is reached.
+fn nanoseconds(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(if time < Timestamp::UNIX_EPOCH {
+        i64::MIN
+    } else {
+        i64::MAX
+    })
+}
+
+/// Until there is no more, the client is gone, or `deadline` is reached.
 async fn pump(
     mut reader: Reader,
     sender: mpsc::Sender<io::Result<Bytes>>,
-    watch: Option<AsyncFd<OwnedFd>>,
+    watch: Option<Watch>,
     handle: Handle,
     exits: u64,
+    deadline: Option<Timestamp>,
 ) {
-    let deadline = reader.framer.options.until;
     loop {
         // Seen before reading: what is in the log then is all there is.
         let ended = |snapshot: &Snapshot| snapshot.removed || snapshot.exits > exits;
@@ -144,7 +151,7 @@ async fn pump(
             return;
         }
         tokio::select! {
-            changed = changed(watch) => if changed.is_err() { return },
+            () = watch.changed() => {}
             _ = handle.wait_until(ended) => {}
             () = sender.closed() => return,
             () = sleep_until(deadline) => return,
@@ -159,28 +166,6 @@ async fn sleep_until(deadline: Option<Timestamp>) {
     }
 }
 
-fn watch(directory: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-    use inotify::{CreateFlags, WatchFlags};
-    let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    // The directory, and not the file: rotation makes another one.
-    inotify::add_watch(
-        &fd,
-        directory,
-        WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
-    )?;
-    ready::watched(fd)
-}
-
-/// Waits for a change, and takes all that are queued: what they say does not matter.
-async fn changed(watch: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    watch
-        .async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer)?))
-        .await?;
-    while matches!(rustix::io::read(watch.get_ref(), &mut buffer), Ok(count) if count > 0) {}
-    Ok(())
-}
-
 enum Chunk {
     Bytes(Bytes),
     /// Nothing more for now.
@@ -191,84 +176,99 @@ enum Chunk {
 
 struct Reader {
     files: LogFiles,
-    /// The beginning of a line whose end is not written yet.
-    rest: Vec<u8>,
     framer: Framer,
 }
 
 impl Reader {
     fn next(&mut self) -> io::Result<Chunk> {
         loop {
-            if self.files.read(&mut self.rest, BLOCK)? == 0 {
-                return Ok(Chunk::End);
-            }
-            let mut output = BytesMut::with_capacity(self.rest.len() + BLOCK / 8);
-            let mut start = 0;
-            let mut past = false;
-            while let Some(length) = memchr(b'\n', &self.rest[start..]) {
-                let line = &self.rest[start..start + length];
-                start += length + 1;
-                if let Some(line) = LogLine::parse(line)
-                    && !self.framer.frame(&line, &mut output)
-                {
-                    past = true;
-                    break;
-                }
-            }
-            self.rest.drain(..start);
-            match (output.is_empty(), past) {
-                (false, _) => return Ok(Chunk::Bytes(output.freeze())),
-                (true, true) => return Ok(Chunk::Past),
-                (true, false) => {}
-            }
+            let mut output = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8);
+            let framer = &mut self.framer;
+            let reading = self.files.read(BLOCK_BYTES, |entry| framer.frame(entry, &mut output))?;
+            return Ok(match reading {
+                _ if !output.is_empty() => Chunk::Bytes(output.into()),
+                Reading::End => Chunk::End,
+                Reading::Stopped => Chunk::Past,
+                Reading::Block => continue,
+            });
         }
     }
 }
 
-/// Lines to what clients read.
+/// Entries to what clients read.
 struct Framer {
     tty: bool,
     options: LogsOptions,
+    since: Option<i64>,
+    until: Option<i64>,
     details: String,
+    clock: Clock,
     /// Did the last piece of stdout and of stderr end its line? Only the first piece of a line has a prefix.
     whole: [bool; 2],
 }
 
+const HEADER_BYTES: usize = 8;
+
 impl Framer {
-    /// False when the line is later than was asked for.
-    fn frame(&mut self, line: &LogLine<'_>, output: &mut BytesMut) -> bool {
-        let options = &self.options;
-        if options.since.is_some() || options.until.is_some() {
-            let Some(time) = line.timestamp() else { return true };
-            if options.until.is_some_and(|until| time > until) {
-                return false;
+    fn new(record: &Record, options: LogsOptions) -> Framer {
+        Framer {
+            tty: record.config.tty,
+            details: if options.details {
+                details(record)
+            } else {
+                String::new()
+            },
+            since: options.since.map(nanoseconds),
+            until: options.until.map(nanoseconds),
+            options,
+            clock: Clock::default(),
+            whole: [true; 2],
+        }
+    }
+
+    /// Breaks when the entry is later than was asked for.
+    fn frame(&mut self, entry: &Entry<'_>, output: &mut Vec<u8>) -> ControlFlow<()> {
+        if self.since.is_some() || self.until.is_some() {
+            let Some(time) = entry.time.nanoseconds() else {
+                return ControlFlow::Continue(());
+            };
+            if self.until.is_some_and(|until| time > until) {
+                return ControlFlow::Break(());
             }
-            if options.since.is_some_and(|since| time < since) {
-                return true;
+            if self.since.is_some_and(|since| time < since) {
+                return ControlFlow::Continue(());
             }
         }
-        if !(if line.stderr { options.stderr } else { options.stdout }) {
-            return true;
+        let wanted = if entry.stderr {
+            self.options.stderr
+        } else {
+            self.options.stdout
+        };
+        if !wanted {
+            return ControlFlow::Continue(());
         }
-        let mut prefix = String::new();
-        let whole = &mut self.whole[usize::from(line.stderr)];
-        if *whole && options.timestamps {
-            let time = line.timestamp().unwrap_or_default();
-            // Nine digits always, so that columns stay columns.
-            write!(prefix, "{time:.9} ").expect("strings take everything");
-        }
-        if *whole && !self.details.is_empty() {
-            prefix.push_str(&self.details);
-        }
-        *whole = line.text.ends_with(b"\n");
+        let start = output.len();
         if !self.tty {
-            let length = u32::try_from(prefix.len() + line.text.len()).unwrap_or(u32::MAX);
-            output.put_slice(&[1 + u8::from(line.stderr), 0, 0, 0]);
-            output.put_u32(length);
+            output.extend_from_slice(&[1 + u8::from(entry.stderr), 0, 0, 0, 0, 0, 0, 0]);
         }
-        output.put_slice(prefix.as_bytes());
-        output.put_slice(&line.text);
-        true
+        let whole = &mut self.whole[usize::from(entry.stderr)];
+        if *whole && self.options.timestamps {
+            self.clock.append(entry.time.nanoseconds().unwrap_or_default(), output);
+            output.push(b' ');
+        }
+        if *whole {
+            output.extend_from_slice(self.details.as_bytes());
+        }
+        *whole = entry.ended;
+        entry.text.append_to(output);
+        if entry.ended {
+            output.push(b'\n');
+        }
+        if !self.tty {
+            let length = u32::try_from(output.len() - start - HEADER_BYTES).unwrap_or(u32::MAX);
+            output[start + 4..start + HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -285,7 +285,8 @@ fn details(record: &Record) -> String {
         }
         escaped
     };
-    let pairs: Vec<String> = log_config::details(record)
+    let pairs: Vec<String> = Facts::of(record)
+        .details()
         .iter()
         .map(|(key, value)| format!("{}={}", escape(key), escape(value)))
         .collect();
@@ -295,6 +296,7 @@ fn details(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::entry::{Text, Time};
 
     fn framer(tty: bool, timestamps: bool) -> Framer {
         let options = LogsOptions {
@@ -306,44 +308,64 @@ mod tests {
         Framer {
             tty,
             options,
+            since: None,
+            until: None,
             details: String::new(),
+            clock: Clock::default(),
             whole: [true; 2],
         }
     }
 
-    fn line(text: &'static str, time: &'static str) -> LogLine<'static> {
-        LogLine {
-            text: text.as_bytes().into(),
+    fn entry(text: &'static str, time: &'static str) -> Entry<'static> {
+        let ended = text.ends_with('\n');
+        Entry {
+            text: Text::Plain(text.trim_end().as_bytes()),
             stderr: false,
-            time: time.into(),
+            ended,
+            continues: false,
+            last: ended,
+            time: Time::Text(time.as_bytes()),
         }
     }
 
     #[test]
     fn a_frame_has_stream_and_length() {
-        let mut output = BytesMut::new();
-        framer(false, false).frame(&line("hi\n", "2026-01-02T03:04:05Z"), &mut output);
+        let mut output = Vec::new();
+        let _ = framer(false, false).frame(&entry("hi\n", "2026-01-02T03:04:05Z"), &mut output);
         assert_eq!(&output[..], b"\x01\0\0\0\0\0\0\x03hi\n");
     }
 
     #[test]
     fn only_the_first_piece_of_a_line_has_a_time_with_nine_digits() {
         let mut framer = framer(true, true);
-        let mut output = BytesMut::new();
-        framer.frame(&line("long ", "2026-01-02T03:04:05.1Z"), &mut output);
-        framer.frame(&line("line\n", "2026-01-02T03:04:05.2Z"), &mut output);
+        let mut output = Vec::new();
+        let _ = framer.frame(&entry("long", "2026-01-02T03:04:05.1Z"), &mut output);
+        let _ = framer.frame(&entry(" line\n", "2026-01-02T03:04:05.2Z"), &mut output);
         assert_eq!(&output[..], b"2026-01-02T03:04:05.100000000Z long line\n");
     }
 
     #[test]
     fn until_ends_and_since_skips() {
         let mut framer = framer(true, false);
-        framer.options.since = "2026-01-01T00:00:00Z".parse().ok();
-        framer.options.until = "2026-01-03T00:00:00Z".parse().ok();
-        let mut output = BytesMut::new();
-        assert!(framer.frame(&line("early", "2025-12-31T00:00:00Z"), &mut output));
-        assert!(framer.frame(&line("now", "2026-01-02T00:00:00Z"), &mut output));
-        assert!(!framer.frame(&line("late", "2026-01-04T00:00:00Z"), &mut output));
+        let time = |text: &str| text.parse().ok().map(nanoseconds);
+        framer.since = time("2026-01-01T00:00:00Z");
+        framer.until = time("2026-01-03T00:00:00Z");
+        let mut output = Vec::new();
+        assert!(
+            framer
+                .frame(&entry("early", "2025-12-31T00:00:00Z"), &mut output)
+                .is_continue()
+        );
+        assert!(
+            framer
+                .frame(&entry("now", "2026-01-02T00:00:00Z"), &mut output)
+                .is_continue()
+        );
+        assert!(
+            framer
+                .frame(&entry("late", "2026-01-04T00:00:00Z"), &mut output)
+                .is_break()
+        );
         assert_eq!(&output[..], b"now");
     }
 }

@@ -44,6 +44,7 @@ impl Supervised {
             .delete_record(KIND, &id)
             .map_err(|error| Error::system(format!("cannot remove container {}", self.record.name)).because(error))?;
         self.waiting.clear();
+        self.context.keeper.let_go(&id);
         for removed in [store.remove_active(&id), store.discard(&store.layout().container(&id))] {
             if let Err(error) = removed {
                 tracing::error!(container = %id, %error, "files of a removed container remain");

@@ -242,6 +242,7 @@ async fn adopt(context: &Arc<Context>, table: &Arc<Table>, closing: &Cancellatio
         }
         supervised::tell(context, &record, "die", &[("exitCode", state.exit_code.to_string())]);
     }
+    context.keeper.resume(&record, context.store.layout());
     let (context, table) = (Arc::clone(context), Arc::clone(table));
     let handle = supervisor::supervise(context, table, Arc::clone(&record), state, task, closing.clone());
     if leftover {

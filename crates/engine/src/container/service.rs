@@ -283,7 +283,7 @@ impl ContainerService {
     pub async fn logs(&self, reference: &str, options: LogsOptions) -> Result<LogStream> {
         let handle = self.table.find(reference)?;
         let directory = self.layout().container(&handle.id).join("log");
-        logs::logs(handle, directory, options).await
+        logs::logs(&self.context, handle, directory, options).await
     }
 
     /// A place at its streams; on a container that does not run yet it waits for the start.

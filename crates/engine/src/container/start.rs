@@ -81,6 +81,10 @@ impl Supervised {
     /// Addresses and ports first, because they are what others may have; then the process; its interfaces while it
     /// prepares itself, and before its program runs.
     async fn bring_up(&mut self, attachers: Vec<Attacher>) -> Result<Task, Trouble> {
+        self.context
+            .keeper
+            .prepare(&self.record, self.context.store.layout())
+            .await?;
         let shared = Shared {
             network: self.shared_network()?,
             pid: self.shared_pid()?,

@@ -1,6 +1,6 @@
 //! Durations as Go writes them: `1m30s`, `500ms`. A bare number is none.
 /// `None` for what is no duration.
-pub(super) fn nanoseconds(text: &str) -> Option<i64> {
+pub(crate) fn nanoseconds(text: &str) -> Option<i64> {
     let mut rest = text;
     let mut total = 0_f64;
     while !rest.is_empty() {

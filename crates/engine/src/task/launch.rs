@@ -29,9 +29,10 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    container::{etc, handle::Attacher, log_config, record::Record},
+    container::{etc, handle::Attacher, record::Record},
     context::Context,
     error::{Error, Kind, causes},
+    log::place,
     task::{
         mounts::EtcFiles,
         shim::{Line, START_PATIENCE},
@@ -256,7 +257,7 @@ fn request(
             terminal: record.config.tty.then(|| (size(rows), size(columns))),
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: log_config::file(record, &own.join("log")),
+            log: place::log_file(record, &own.join("log")),
         },
     })
 }

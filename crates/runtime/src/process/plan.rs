@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::manager::{self, CgroupPlan},
     error::Error,
-    process::task::{Rootfs, TaskRequest},
+    process::task::{LogFormat, Rootfs, TaskRequest},
     rootfs::{cgroups, options::Options},
     security::filter::{self, Filter},
 };
@@ -50,8 +50,10 @@ pub(crate) struct ShimPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogPlan {
     pub path: PathBuf,
+    pub format: LogFormat,
     pub max_bytes: Option<u64>,
     pub max_files: u32,
+    pub hold: bool,
 }
 
 /// What the child does, in this order but for what a comment says.
@@ -280,8 +282,10 @@ fn shim_plan(request: &TaskRequest, linux: &Linux, namespaces: &Namespaces) -> R
         manager::plan(&path, &resources).map_err(|error| Error::invalid("cannot plan the cgroup").because(error))?;
     let log = request.stdio.log.as_ref().map(|log| LogPlan {
         path: log.path.clone(),
+        format: log.format.clone(),
         max_bytes: log.max_bytes,
         max_files: log.max_files.max(1),
+        hold: log.hold,
     });
     Ok(ShimPlan {
         directory: request.directory.clone(),

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
 
 /// Everything that one container start needs to know.
 #[derive(Debug, Clone)]
@@ -59,12 +60,26 @@ pub struct Stdio {
     pub log: Option<LogFile>,
 }
 
-/// A json-file log (`{"log":"…\n","stream":"stdout","time":"RFC 3339 with nanoseconds"}` per line, split at 16 KiB).
+/// The files that the output is written to, split at lines, and those at 16 KiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFile {
     pub path: PathBuf,
+    pub format: LogFormat,
     /// Rotate to `path.1`, `path.2`, … before the file would grow past this many bytes.
     pub max_bytes: Option<u64>,
     /// How many files there are in all, the current one counted; at least 1.
     pub max_files: u32,
+    /// Let the container wait rather than drop a file that has not been delivered ([`crate::shim::log::position`]).
+    pub hold: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// `{"log":"…\n","stream":"stdout","time":"RFC 3339 with nanoseconds"}` per line.
+    Json {
+        /// A JSON object that each line has as `attrs`; empty for none.
+        attributes: String,
+    },
+    /// [`crate::shim::log::local`].
+    Local,
 }

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{
-    log::Stream,
+    log::writer::Stream,
     poll::{Interest, Key, Poll},
 };
 

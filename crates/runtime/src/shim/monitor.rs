@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::{
     connection::{listen_in, read_shim_plan, receive_request, send_any},
-    log::Log,
+    log::writer::Log,
     poll::{Interest, Key, Poll},
     protocol::{Event, Exit, Failure, FailureKind, FromShim, Reply, TaskState, ToShim, files},
     stdio::Stdio,
@@ -388,6 +388,10 @@ impl Monitor {
                 Some(log) => log.reopen().context(|| "cannot reopen the log"),
                 None => Ok(()),
             },
+            ToShim::LogDelivered => {
+                self.stdio.look_at_log(&self.poll);
+                Ok(())
+            }
             ToShim::Launch | ToShim::Hello | ToShim::Start => Err(Failure::invalid("not now")),
         }
     }

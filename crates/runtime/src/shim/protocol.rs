@@ -40,6 +40,9 @@ pub enum ToShim {
     KillAll,
     /// Write the log to a new file from now on: the present one was moved or cut. Answered by `Done`.
     ReopenLog,
+    /// More of the log has been delivered to a remote, or the container need not wait for that any more: look at the
+    /// log's position again. Answered by `Done`.
+    LogDelivered,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The container's streams: output into the log and to attachers, input from attachers.
 //!
-//! One block of output is read only when every attacher has taken the one before it, so memory is bounded and nothing
-//! is lost. Buffers exist while data flows and are given back when it stops.
+//! One block of output is read only when every attacher has taken the one before it, and the log has room where a
+//! remote is to lose nothing: so memory is bounded. Buffers exist while data flows and are given back when it stops.
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -10,17 +10,21 @@ use std::{
 use corten_linux::memory::Scratch;
 use rustix::{
     io::Errno,
+    pipe::fcntl_setpipe_size,
     termios::{Winsize, tcsetwinsize},
 };
 
 use super::{
     attach::Attacher,
-    log::{Log, Stream},
+    log::writer::{Log, Stream},
     poll::{Interest, Key, Poll, Ready},
 };
 use crate::process::launch::Streams;
 
-const BLOCK_BYTES: usize = 64 * 1024;
+/// What is read at once, and what a pipe is made to hold once it is full.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// What a pipe holds that nobody has changed.
+const PIPE_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Stdio {
     stdin: Option<OwnedFd>,
@@ -166,6 +170,14 @@ impl Stdio {
         }
     }
 
+    /// More of the log has been delivered: the container may be able to go on.
+    pub fn look_at_log(&mut self, poll: &Poll) {
+        if let Some(log) = &mut self.log {
+            log.look_again();
+        }
+        self.update(poll);
+    }
+
     /// Reads one block; false when there was nothing to read.
     fn read_block(&mut self, key: Key, poll: &Poll) -> bool {
         let (source, stream) = match key {
@@ -184,6 +196,10 @@ impl Stdio {
             Err(Errno::INTR) => return true,
             Err(_) => return false,
         };
+        if length == PIPE_BYTES && key != Key::Terminal {
+            // It was full: who prints that much is to wait less often. Costs memory only while it is full again.
+            let _ = fcntl_setpipe_size(&*fd, BLOCK_BYTES);
+        }
         let data = &self.block[..length];
         for attacher in &mut self.attachers {
             attacher.give(stream, data, self.is_terminal);
@@ -233,7 +249,7 @@ impl Stdio {
     }
 
     fn is_held_up(&self) -> bool {
-        self.attachers.iter().any(Attacher::is_behind)
+        self.attachers.iter().any(Attacher::is_behind) || self.log.as_ref().is_some_and(Log::is_held)
     }
 
     /// Brings the poll set in line with what can be done now.
@@ -300,7 +316,7 @@ impl Stdio {
 
     /// Do attachers still have output to take?
     pub fn is_behind(&self) -> bool {
-        self.is_held_up()
+        self.attachers.iter().any(Attacher::is_behind)
     }
 
     /// Gives memory back while nothing flows.

@@ -20,7 +20,7 @@ use corten_runtime::{
     launcher::Launcher,
     process::{
         plan::{Plan, compile},
-        task::{LogFile, Rootfs, Stdio, TaskRequest},
+        task::{LogFile, LogFormat, Rootfs, Stdio, TaskRequest},
     },
     shim::{
         connection::{plan_memfd, receive, send},
@@ -113,6 +113,10 @@ impl World {
             create_working_directory: false,
             stdio: Stdio {
                 log: Some(LogFile {
+                    format: LogFormat::Json {
+                        attributes: String::new(),
+                    },
+                    hold: false,
                     path: directory.path().join("log"),
                     max_bytes: None,
                     max_files: 1,
