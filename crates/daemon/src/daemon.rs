@@ -64,10 +64,18 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         println!("Docker version {VERSION}, build corten");
         return ExitCode::SUCCESS;
     }
+    let only_validate = flags.validate;
     match start(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("failed to start daemon: {}", chain(&failure));
+            // As dockerd: what is wrong with the configuration stands for itself.
+            let is_configuration = matches!(failure, Failure::Config(_) | Failure::Tls(_)) || only_validate;
+            let prefix = if is_configuration {
+                ""
+            } else {
+                "failed to start daemon: "
+            };
+            eprintln!("{prefix}{}", chain(&failure));
             ExitCode::FAILURE
         }
     }
@@ -88,7 +96,7 @@ fn start(flags: Flags) -> Result<(), Failure> {
     let config = Config::load(&flags)?;
     if flags.validate {
         doors::check(&config)?;
-        println!("configuration OK");
+        eprintln!("configuration OK");
         return Ok(());
     }
     log::start(&config.log);

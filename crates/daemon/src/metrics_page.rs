@@ -110,6 +110,14 @@ fn about_process(page: &mut Page, system: &SystemView) {
         "Number of open file descriptors",
         system.open_files as f64,
     );
+    if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        page.single(
+            "process_max_fds",
+            "gauge",
+            "Maximum number of open file descriptors",
+            limit as f64,
+        );
+    }
     page.single("process_threads", "gauge", "Number of threads", system.tasks as f64);
     let Some(stat) = stat() else { return };
     let ticks = rustix::param::clock_ticks_per_second() as f64;
@@ -121,6 +129,14 @@ fn about_process(page: &mut Page, system: &SystemView) {
             "counter",
             "Total user and system CPU time spent in seconds",
             (user + kernel) / ticks,
+        );
+    }
+    if let (Some(start), Some(boot)) = (field(22), boot_time()) {
+        page.single(
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds",
+            boot + start / ticks,
         );
     }
     if let Some(pages) = field(24) {
@@ -140,6 +156,13 @@ fn about_process(page: &mut Page, system: &SystemView) {
             bytes,
         );
     }
+}
+
+/// When the machine started, in seconds since the epoch.
+fn boot_time() -> Option<f64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
 }
 
 /// The fields of `/proc/self/stat` behind the program's name, which may have spaces in it.

@@ -58,6 +58,7 @@ pub struct Live {
     pub default_cgroupns_mode: String,
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
+    /// 0 means that nobody counts.
     pub max_concurrent_downloads: u32,
     pub max_concurrent_uploads: u32,
     pub max_download_attempts: u32,

@@ -261,3 +261,27 @@ fn what_is_sent_to_nobody_is_no_danger() {
     });
     daemon.api().get("/_ping").expect(200);
 }
+
+#[test]
+fn clients_that_stop_in_the_middle_of_archives_hold_nobody_else_up() {
+    let daemon = daemon("");
+    // More than there are threads for such work.
+    let stalled: Vec<_> = (0..600)
+        .map(|number| {
+            let mut connection = daemon.api().open();
+            connection.send_raw(match number % 2 {
+                0 => "POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc",
+                _ => "GET /images/get?names=busybox HTTP/1.1\r\nHost: x\r\n\r\n",
+            });
+            connection
+        })
+        .collect();
+    for _ in 0..3 {
+        daemon.api().get("/containers/json?all=1&size=1").expect(200);
+        daemon.api().get("/info").expect(200);
+    }
+    background(&daemon, "--name box", WAIT);
+    drop(stalled);
+    let archive = daemon.docker("save busybox");
+    assert_eq!(archive.code, 0, "{:?}", archive.error());
+}

@@ -56,16 +56,19 @@ pub fn join(flags: &Flags, file: &File) -> Result<Live, ConfigError> {
         insecure_registries: either(&flags.insecure_registries, &file.insecure_registries),
         max_concurrent_downloads: count(
             "max-concurrent-downloads",
+            0,
             flags.max_concurrent_downloads.or(file.max_concurrent_downloads),
             default.max_concurrent_downloads,
         )?,
         max_concurrent_uploads: count(
             "max-concurrent-uploads",
+            0,
             flags.max_concurrent_uploads.or(file.max_concurrent_uploads),
             default.max_concurrent_uploads,
         )?,
         max_download_attempts: count(
             "max-download-attempts",
+            1,
             flags.max_download_attempts.or(file.max_download_attempts),
             default.max_download_attempts,
         )?,
@@ -100,15 +103,13 @@ fn check_mirror(mirror: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// A number that must not be zero or less; absent means the default.
-fn count(name: &'static str, given: Option<i64>, default: u32) -> Result<u32, ConfigError> {
-    match given {
-        None => Ok(default),
-        Some(number) => u32::try_from(number)
-            .ok()
-            .filter(|number| *number > 0)
-            .ok_or_else(|| invalid(name, format!("{number} is not between 1 and {}", u32::MAX))),
-    }
+/// A number that must not be below `least`, in dockerd's words; absent means the default.
+fn count(name: &'static str, least: i64, given: Option<i64>, default: u32) -> Result<u32, ConfigError> {
+    let Some(number) = given else {
+        return Ok(default);
+    };
+    let checked = u32::try_from(number).ok().filter(|_| number >= least);
+    checked.ok_or_else(|| invalid(name, format!("invalid {}: {number}", name.replace('-', " "))))
 }
 
 fn features(flags: &[String], file: &BTreeMap<String, bool>) -> Result<BTreeMap<String, bool>, ConfigError> {

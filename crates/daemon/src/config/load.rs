@@ -401,7 +401,9 @@ mod tests {
         assert!(refusal(&["--log-format", "xml"], "").contains("neither text nor json"));
         assert!(refusal(&["--label", "a=1", "--label", "a=2"], "").contains("conflict labels for a"));
         assert!(refusal(&["--registry-mirror", "mirror"], "").contains("invalid mirror"));
-        assert!(refusal(&[], r#"{"max-concurrent-downloads": 0}"#).contains("0 is not between"));
+        assert!(refusal(&[], r#"{"max-concurrent-downloads": -1}"#).contains("invalid max concurrent downloads: -1"));
+        assert!(refusal(&[], r#"{"max-download-attempts": 0}"#).contains("invalid max download attempts: 0"));
+        assert!(refusal(&["--label", "x"], "").contains("bad attribute format: x"));
         assert!(refusal(&["--default-ipc-mode", "host"], "").contains("neither private nor shareable"));
         assert!(refusal(&["--default-cgroupns-mode", "x"], "").contains("use \"host\" or \"private\""));
         assert!(refusal(&["--api-max-connections", "0"], "").contains("lets nobody in"));

@@ -33,7 +33,10 @@ pub fn shown(value: &Value) -> String {
 pub fn pair(name: &'static str, text: &str) -> Result<(String, String), ConfigError> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(invalid(name, format!("\"{text}\" is not KEY=VALUE"))),
+        _ => Err(invalid(
+            name,
+            format!("bad attribute format: {text} (it is not KEY=VALUE)"),
+        )),
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn write(State(door): State<Door>, Path(name): Path<String>, query: Pa
         keep_kinds: query.flag("noOverwriteDirNonDir"),
         copy_owner: query.flag("copyUIDGID"),
     };
-    let archive = body::reader(archive);
+    let archive = body::reader(archive, door.transfer().await?);
     door.engine().containers().write_path(&name, options, archive).await?;
     Ok(StatusCode::OK.into_response())
 }

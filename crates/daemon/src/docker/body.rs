@@ -1,18 +1,38 @@
 //! Requests' bodies for code that blocks.
-use std::io;
+use std::{io, time::Duration};
 
-use axum::body::Body;
-use futures_util::TryStreamExt;
-use tokio::runtime::Handle;
+use axum::body::{Body, Bytes};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, time::timeout};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// A client that sends more than this after a failure is cut off after all.
 const UNREAD_BYTES_MAX: u64 = 4 << 30;
 
+/// How long a client may send nothing in the middle of a body.
+const STALL_PATIENCE: Duration = Duration::from_secs(300);
+
 /// The body as a reader that copies nothing. To be called by a handler, and read on a thread that may wait.
-pub fn reader(body: Body) -> impl io::BufRead + Send + 'static {
-    let stream = body.into_data_stream().map_err(io::Error::other);
-    Whole(Some(SyncIoBridge::new(StreamReader::new(Box::pin(stream)))))
+///
+/// It has its turn until all is read.
+pub fn reader(body: Body, turn: OwnedSemaphorePermit) -> impl io::BufRead + Send + 'static {
+    let stream = Box::pin(unstalled(body, turn));
+    Whole(Some(SyncIoBridge::new(StreamReader::new(stream))))
+}
+
+/// A body that ends with a failure when nothing of it comes for too long.
+fn unstalled(body: Body, turn: OwnedSemaphorePermit) -> impl Stream<Item = io::Result<Bytes>> {
+    let start = Some((body.into_data_stream(), turn));
+    stream::unfold(start, |state| async move {
+        let (mut pieces, turn) = state?;
+        match timeout(STALL_PATIENCE, pieces.next()).await {
+            Ok(piece) => Some((piece?.map_err(io::Error::other), Some((pieces, turn)))),
+            Err(_) => {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the client sent nothing for too long");
+                Some((Err(error), None))
+            }
+        }
+    })
 }
 
 /// Reads to the end what a failed verb left unread: a client that is cut off while it sends never sees the answer.

@@ -1,5 +1,5 @@
 //! What every handler needs: the engine, and facts about it that do not change while the daemon runs.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,6 +8,10 @@ use axum::{
 use corten_engine::{engine::Engine, system::SystemView};
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     docker::convert::{container::Host, container_network::Networks},
@@ -25,7 +29,14 @@ struct Shared {
     host: Host,
     /// About the doors, for `/info`.
     warnings: Vec<String>,
+    transfers: Arc<Semaphore>,
 }
+
+/// Archives that may come or go at the same time. Each keeps a thread busy, of which there are some hundreds: clients
+/// that stop in the middle must not have them all.
+const TRANSFERS_MAX: usize = 64;
+/// How long a transfer waits for its turn.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Door {
     pub fn new(engine: Engine, system: &SystemView, warnings: Vec<String>) -> Door {
@@ -40,7 +51,12 @@ impl Door {
             .to_owned(),
         };
         Door {
-            shared: Arc::new(Shared { engine, host, warnings }),
+            shared: Arc::new(Shared {
+                engine,
+                host,
+                warnings,
+                transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            }),
         }
     }
 
@@ -50,6 +66,18 @@ impl Door {
 
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
+    }
+
+    /// The right to send or receive an archive, until it is dropped.
+    pub async fn transfer(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turn = Arc::clone(&self.shared.transfers).acquire_owned();
+        match timeout(TRANSFER_PATIENCE, turn).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{TRANSFERS_MAX} archives are being sent or received: try again later"),
+            )),
+        }
     }
 
     pub fn host(&self) -> &Host {

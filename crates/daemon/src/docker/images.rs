@@ -154,18 +154,19 @@ pub async fn save_many(State(door): State<Door>, version: ApiVersion, query: Par
 }
 
 async fn save(door: &Door, names: &[String]) -> Answer {
+    let turn = door.transfer().await?;
     let archive = door.engine().images().save(names).await?;
-    Ok(stream(
-        "application/x-tar",
-        Body::from_stream(ReaderStream::with_capacity(archive, 128 * 1024)),
-    ))
+    let pieces = ReaderStream::with_capacity(archive, 128 * 1024).inspect(move |_| {
+        let _ = &turn;
+    });
+    Ok(stream("application/x-tar", Body::from_stream(pieces)))
 }
 
 /// `POST /images/load`. A failure is always a line of the answer, as clients expect it here.
 pub async fn load(State(door): State<Door>, version: ApiVersion, query: Parameters, body: Body) -> Answer {
     refuse_platform(version, &query)?;
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
-    let archive = body::reader(body);
+    let archive = body::reader(body, door.transfer().await?);
     let work = async move { door.engine().images().load(archive, sender).await.map(|()| None) };
     match progress(work, receiver).await {
         Err(error) => Ok(stream(
@@ -209,7 +210,7 @@ pub async fn create(State(door): State<Door>, query: Parameters, body: Body) -> 
         platform: query.text("platform").map(str::to_owned),
     };
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
-    let archive = body::reader(body);
+    let archive = body::reader(body, door.transfer().await?);
     let work = async move { door.engine().images().import(archive, options, sender).await.map(Some) };
     progress(work, receiver).await
 }

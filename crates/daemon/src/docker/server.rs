@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, body::Body, response::IntoResponse};
@@ -32,6 +33,9 @@ use crate::{
 /// A request's head fits, nearly always.
 const FIRST_READ_BYTES: usize = 4096;
 
+/// How long a TLS handshake may take.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What all connections of one door share.
 pub struct Service {
     pub router: Router,
@@ -44,7 +48,7 @@ pub async fn serve(client: Client, service: Arc<Service>, mut closing: watch::Re
     let user = client.user;
     let patience = service.limits.header_timeout;
     let socket = tokio::select! {
-        socket = client.ready(patience) => match socket {
+        socket = client.ready(patience.min(HANDSHAKE_PATIENCE)) => match socket {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!("{}: a client did not get in: {error}", service.access.door),
         },
