@@ -13,6 +13,7 @@ use crate::client::{Call, Client, Error, Hijacked, Streaming, escape, escape_pat
 use crate::filters::{self, Filters};
 use crate::types::container::{CreateRequest, CreateResponse};
 use crate::types::container_answers::{ContainerInspect, ContainerSummary, ContainersPruneResponse, TopResponse};
+use crate::types::exec::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest};
 use crate::types::files::{Change, PATH_STAT_HEADER, PathStatDocument};
 use crate::types::image::{DeleteItem, HistoryItem, ImageSummary, ImagesPruneResponse};
 use crate::types::network::{
@@ -79,6 +80,10 @@ pub struct CommitQuery {
 
 fn container(name: &str, verb: &str) -> String {
     format!("/containers/{}/{verb}", escape(name))
+}
+
+fn exec(id: &str, verb: &str) -> String {
+    format!("/exec/{}/{verb}", escape(id))
 }
 
 fn image(name: &str, verb: &str) -> String {
@@ -228,6 +233,31 @@ impl Client {
     pub async fn stats(&self, name: &str, stream: bool) -> Result<Streaming, Error> {
         let call = Call::get(container(name, "stats")).query("stream", if stream { "1" } else { "0" });
         self.streaming(call).await
+    }
+
+    pub async fn create_exec(&self, name: &str, request: &ExecCreateRequest) -> Result<ExecCreateResponse, Error> {
+        self.document(Call::post(container(name, "exec")).json(request)).await
+    }
+
+    /// Starts an exec and becomes its streams.
+    pub async fn start_exec(&self, id: &str, request: &ExecStartRequest) -> Result<Hijacked, Error> {
+        self.hijack(Call::post(exec(id, "start")).json(request)).await
+    }
+
+    /// Starts an exec that goes on by itself.
+    pub async fn start_exec_detached(&self, id: &str, request: &ExecStartRequest) -> Result<(), Error> {
+        self.bytes(Call::post(exec(id, "start")).json(request)).await.map(drop)
+    }
+
+    pub async fn resize_exec(&self, id: &str, rows: u16, columns: u16) -> Result<(), Error> {
+        let call = Call::post(exec(id, "resize"))
+            .query("h", &rows.to_string())
+            .query("w", &columns.to_string());
+        self.bytes(call).await.map(drop)
+    }
+
+    pub async fn inspect_exec(&self, id: &str) -> Result<ExecInspect, Error> {
+        self.document(Call::get(exec(id, "json"))).await
     }
 
     pub async fn prune_containers(&self, filters: &Filters) -> Result<ContainersPruneResponse, Error> {

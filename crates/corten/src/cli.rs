@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use crate::arguments::{self, Arity, Command, Flag, Matches};
 use crate::command::{
-    archive, attach, commit, container, cp, create, events, image, inspect, logs, network, ps, run, start, stats,
+    archive, attach, commit, container, cp, create, events, exec, image, inspect, logs, network, ps, run, start, stats,
     system,
 };
 use crate::failure::Failure;
@@ -31,6 +31,7 @@ static TOP: &[&Command] = &[
     &create::CREATE,
     &commit::DIFF,
     &events::EVENTS,
+    &exec::EXEC,
     &archive::EXPORT,
     &image::HISTORY,
     &archive::IMPORT,
@@ -70,6 +71,7 @@ static GROUPS: &[Group] = &[
             ("create", &create::CREATE),
             ("diff", &commit::DIFF),
             ("export", &archive::EXPORT),
+            ("exec", &exec::EXEC),
             ("inspect", &inspect::CONTAINER),
             ("kill", &container::KILL),
             ("list", &ps::PS),
@@ -148,7 +150,6 @@ static NOT_YET: &[&str] = &[
     "compose",
     "config",
     "context",
-    "exec",
     "login",
     "logout",
     "manifest",

@@ -58,21 +58,30 @@ pub fn forward(client: Rc<Client>, container: String) -> Result<Watch, Failure> 
     Ok(Watch(task.abort_handle()))
 }
 
-/// Keeps the container's terminal as large as the user's, from now until the value is dropped.
-pub async fn follow_size(client: Rc<Client>, container: String) -> Result<Watch, Failure> {
+/// What has a terminal whose size follows the user's.
+pub enum Sized {
+    Container(String),
+    Exec(String),
+}
+
+/// Keeps a terminal as large as the user's, from now until the value is dropped.
+pub async fn follow_size(client: Rc<Client>, sized: Sized) -> Result<Watch, Failure> {
     let mut changes = signal(SignalKind::window_change()).map_err(failed)?;
-    resize(&client, &container).await;
+    resize(&client, &sized).await;
     let task = tokio::task::spawn_local(async move {
         while changes.recv().await.is_some() {
-            resize(&client, &container).await;
+            resize(&client, &sized).await;
         }
     });
     Ok(Watch(task.abort_handle()))
 }
 
-async fn resize(client: &Client, container: &str) {
+async fn resize(client: &Client, sized: &Sized) {
     if let Some((rows, columns)) = terminal::size() {
-        // A container that has just ended has no terminal any more.
-        let _ = client.resize(container, rows, columns).await;
+        // What has just ended has no terminal any more.
+        let _ = match sized {
+            Sized::Container(name) => client.resize(name, rows, columns).await,
+            Sized::Exec(id) => client.resize_exec(id, rows, columns).await,
+        };
     }
 }

@@ -33,6 +33,7 @@ pub mod docker {
     pub mod decode;
     pub mod door;
     pub mod events;
+    pub mod exec;
     pub mod gate;
     pub mod images;
     pub mod networks;
@@ -47,6 +48,7 @@ pub mod docker {
     pub mod version_networks;
     pub mod versions;
     pub mod volumes;
+    pub mod websocket;
 }
 pub mod error;
 pub mod listen {

@@ -16,6 +16,7 @@ use corten_store::store::Store;
 
 use crate::{
     config::{EngineConfig, Live},
+    container::execs::Execs,
     error::{Error, Result},
     events::EventBus,
     host::Host,
@@ -42,6 +43,7 @@ pub struct Context {
     pub profiles: Profiles,
     /// What is done for logs that shims write.
     pub keeper: Keeper,
+    pub execs: Execs,
     /// Our own executable: a container's process 1 where an init is wanted.
     pub program: PathBuf,
 }

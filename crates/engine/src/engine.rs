@@ -182,6 +182,7 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
         launcher,
         profiles: Default::default(),
         keeper: Keeper::new().map_err(|error| Error::system("cannot watch logs").because(error))?,
+        execs: Default::default(),
         program,
     })
 }

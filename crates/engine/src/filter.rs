@@ -223,7 +223,10 @@ impl ContainerFilter {
             && self.has_ancestor(record)
             && self.has_volume(record)
             && self.is_on_network(view)
-            && one_of(&self.healths, "none")
+            && one_of(
+                &self.healths,
+                state.health.as_ref().map_or("none", |health| health.status.name()),
+            )
             && self.exposes(record)
             && self.publishes(record)
             && self.is_task != Some(true)

@@ -12,10 +12,17 @@ pub mod container {
     pub mod diff;
     pub mod endpoints;
     pub mod etc;
+    pub mod exec;
+    pub mod execs;
+    pub mod execute;
     pub mod exit;
     pub mod files;
     pub mod handle;
+    pub mod health;
+    pub mod health_check;
+    pub mod health_watch;
     pub mod interface_sysctls;
+    pub mod joined;
     pub mod links;
     pub mod list;
     pub mod logs;
@@ -108,6 +115,7 @@ pub mod system;
 pub mod task {
     pub mod capabilities;
     pub mod devices;
+    pub mod exec;
     pub mod launch;
     pub mod mounts;
     pub mod profiles;

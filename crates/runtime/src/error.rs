@@ -75,6 +75,17 @@ impl Failure {
         Failure::new(FailureKind::Invalid, message)
     }
 
+    /// The sentence of an exec that could not become its program, in the frame that clients know.
+    pub fn as_exec_error(&self) -> String {
+        match self.kind {
+            FailureKind::Invalid => self.message.clone(),
+            _ => format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+                self.message
+            ),
+        }
+    }
+
     pub(crate) fn system(what: impl fmt::Display, error: &dyn std::error::Error) -> Failure {
         Failure::new(FailureKind::System, format!("{what}: {}", chain(error)))
     }

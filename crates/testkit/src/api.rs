@@ -135,6 +135,18 @@ impl Connection {
         self.head()
     }
 
+    /// The same with a document, as `docker exec` does.
+    #[track_caller]
+    pub fn upgrade_with(&mut self, path: &str, body: &Value) -> Response {
+        let body = body.to_string();
+        self.send_raw(&format!(
+            "POST {path} HTTP/1.1\r\nHost: corten\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        self.head()
+    }
+
     #[track_caller]
     pub fn send_raw(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).expect("the daemon reads");

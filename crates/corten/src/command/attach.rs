@@ -70,7 +70,7 @@ async fn attach(session: Session, matches: Matches) -> Outcome {
     let raw = (tty && stdin).then(RawMode::enter).transpose();
     let raw = raw.map_err(|error| Failure::io("cannot set up the terminal", &error))?;
     let _size = match tty && terminal::stdout_is_terminal() {
-        true => Some(signals::follow_size(client.clone(), id).await?),
+        true => Some(signals::follow_size(client.clone(), signals::Sized::Container(id)).await?),
         false => None,
     };
     let copied = stream::copy(

@@ -8,6 +8,7 @@ pub mod cp;
 pub mod create;
 pub mod each;
 pub mod events;
+pub mod exec;
 pub mod filter;
 pub mod image;
 pub mod inspect;

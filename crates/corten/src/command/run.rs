@@ -112,7 +112,7 @@ async fn attached(
         return Err(not_started(session, error.into()));
     }
     let _size = match config.tty && terminal::stdout_is_terminal() {
-        true => Some(signals::follow_size(client.clone(), id.clone()).await?),
+        true => Some(signals::follow_size(client.clone(), signals::Sized::Container(id.clone())).await?),
         false => None,
     };
     let copied = copying

@@ -118,7 +118,7 @@ async fn start_attached(client: &Rc<Client>, matches: &Matches) -> Outcome {
         )));
     }
     let _size = match tty && terminal::stdout_is_terminal() {
-        true => Some(signals::follow_size(client.clone(), id).await?),
+        true => Some(signals::follow_size(client.clone(), signals::Sized::Container(id)).await?),
         false => None,
     };
     let copied = copying

@@ -14,15 +14,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpStream, UnixStream},
     sync::mpsc,
-    time::MissedTickBehavior,
 };
 use tokio_rustls::server::TlsStream;
 
-/// How soon it is noticed that a client has left while nothing was sent to it.
-const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
+/// Before looking again, should the kernel wake us for anything but the end of a client.
+const MISTAKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a client may take to read an answer's head before what follows is sent all the same.
 const HEAD_PATIENCE: Duration = Duration::from_millis(50);
@@ -71,7 +70,10 @@ impl Socket {
     /// Where the kernel can tell: a handle that tells when the client is gone, and not only done with sending.
     pub fn presence(&self) -> Option<Presence> {
         match self {
-            Socket::Unix(stream) => stream.as_fd().try_clone_to_owned().ok().map(Presence),
+            Socket::Unix(stream) => {
+                let second = stream.as_fd().try_clone_to_owned();
+                second.and_then(Presence::new).ok()
+            }
             Socket::Tcp(_) | Socket::Tls(_) => None,
         }
     }
@@ -94,18 +96,30 @@ pub async fn head_read(stream: &UnixStream) {
     }
 }
 
-/// A second descriptor of a client's unix socket.
+/// A second descriptor of a client's unix socket, that only waits for its end.
 #[derive(Debug)]
-pub struct Presence(OwnedFd);
+pub struct Presence(AsyncFd<OwnedFd>);
 
 impl Presence {
-    /// Ends a moment after the client has closed both directions.
+    fn new(socket: OwnedFd) -> io::Result<Presence> {
+        // Nobody sends what is urgent over a unix socket: all that comes is the news that both directions are closed.
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of types that change their descriptor; OwnedFd does not"
+        )]
+        AsyncFd::with_interest(socket, Interest::PRIORITY).map(Presence)
+    }
+
+    /// Ends when the client has closed both directions.
     pub async fn ended(&self) {
-        let mut beat = tokio::time::interval(PRESENCE_PERIOD);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        beat.tick().await;
         while !self.hung_up() {
-            beat.tick().await;
+            let ready = self.0.ready(Interest::PRIORITY).await;
+            if let Ok(mut ready) = ready
+                && !self.hung_up()
+            {
+                ready.clear_ready();
+                tokio::time::sleep(MISTAKEN_PAUSE).await;
+            }
         }
     }
 

@@ -221,6 +221,13 @@ pub async fn rename(State(door): State<Door>, Path(name): Path<String>, query: P
 
 /// `POST /containers/{name}/resize`.
 pub async fn resize(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+    let (rows, columns) = size(&query)?;
+    door.engine().containers().resize(&name, rows, columns).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// A terminal's rows and columns.
+pub fn size(query: &Parameters) -> Result<(u16, u16), ApiError> {
     let side = |what: &str, key: &str| {
         let text = query.get(key).unwrap_or_default();
         let reason = |error: std::num::ParseIntError| match error.kind() {
@@ -232,9 +239,7 @@ pub async fn resize(State(door): State<Door>, Path(name): Path<String>, query: P
             .map(|number| u16::try_from(number).unwrap_or(u16::MAX))
             .map_err(|error| ApiError::invalid(format!("invalid resize {what} \"{text}\": {}", reason(error))))
     };
-    let (rows, columns) = (side("height", "h")?, side("width", "w")?);
-    door.engine().containers().resize(&name, rows, columns).await?;
-    Ok(StatusCode::OK.into_response())
+    Ok((side("height", "h")?, side("width", "w")?))
 }
 
 /// `GET /containers/{name}/top`.

@@ -15,9 +15,9 @@ use crate::{
         absent::{absent, leave_swarm, no_build_cache, no_plugin, no_plugins, not_found, not_in_a_swarm, swarm},
         archive, containers,
         door::Door,
-        events,
+        events, exec,
         gate::gate,
-        images, networks, output, system, upgrade, volumes,
+        images, networks, output, system, upgrade, volumes, websocket,
     },
     metrics::Metrics,
 };
@@ -66,20 +66,14 @@ fn container_routes() -> Router<Door> {
         .route("/containers/{name}/stats", get(output::stats))
         .route("/containers/{name}/wait", post(output::wait))
         .route("/containers/{name}/attach", post(upgrade::attach))
-        .route(
-            "/containers/{name}/attach/ws",
-            get(absent("attaching over a web socket")),
-        )
+        .route("/containers/{name}/attach/ws", get(websocket::attach))
         .route(
             "/containers/{name}/update",
             post(absent("updating a container's limits")),
         )
         .route("/containers/{name}/changes", get(archive::changes))
         .route("/containers/{name}/export", get(archive::export))
-        .route(
-            "/containers/{name}/exec",
-            post(absent("running further processes in a container (exec)")),
-        )
+        .route("/containers/{name}/exec", post(exec::create))
         .route(
             "/containers/{name}/checkpoints",
             get(absent("checkpoints")).post(absent("checkpoints")),
@@ -92,18 +86,9 @@ fn container_routes() -> Router<Door> {
             "/containers/{name}/archive",
             get(archive::read).head(archive::stat).put(archive::write),
         )
-        .route(
-            "/exec/{id}/start",
-            post(absent("running further processes in a container (exec)")),
-        )
-        .route(
-            "/exec/{id}/resize",
-            post(absent("running further processes in a container (exec)")),
-        )
-        .route(
-            "/exec/{id}/json",
-            get(absent("running further processes in a container (exec)")),
-        )
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/resize", post(exec::resize))
+        .route("/exec/{id}/json", get(exec::inspect))
         .route("/commit", post(archive::commit))
 }
 

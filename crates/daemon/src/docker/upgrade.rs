@@ -1,9 +1,9 @@
-//! `attach`: a request that becomes a stream in both directions.
+//! `attach`, and an exec's start: a request that becomes a stream in both directions.
 //!
 //! Clients ask with an `Upgrade` header and get `101 UPGRADED`; from then on the connection is the container's. A client
 //! that does not ask gets the connection all the same, after `200 OK`; unless it sends input as the request's body, which
 //! makes the exchange plain HTTP in both directions.
-use std::{convert::Infallible, io};
+use std::{convert::Infallible, future::pending, io};
 
 use axum::{
     body::Body,
@@ -15,8 +15,11 @@ use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::{body::Body as _, ext::ReasonPhrase, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio::io::AsyncWriteExt;
+use tokio_util::{
+    io::{ReaderStream, StreamReader},
+    sync::CancellationToken,
+};
 
 use crate::{
     docker::{
@@ -49,6 +52,15 @@ pub async fn attach(
         detach_keys: query.text("detachKeys").map(str::to_owned),
     };
     let attachment = door.engine().containers().attach(&name, options).await?;
+    streams(request, version, attachment).await
+}
+
+/// The answer to a request that is to become a stream.
+pub async fn streams(
+    request: Request<Body>,
+    version: ApiVersion,
+    attachment: Attachment,
+) -> Result<Response, ApiError> {
     let content_type = HeaderValue::from_static(versions::stream_type(version, attachment.tty()));
     if request.headers().contains_key(header::UPGRADE) {
         return Ok(upgraded(request, attachment, content_type));
@@ -82,7 +94,7 @@ async fn hand_over(upgrade: OnUpgrade, attachment: Attachment) {
     };
     match upgraded.downcast::<TokioIo<Bare>>() {
         Ok(parts) => run(attachment, parts.io.into_inner().rewind(parts.read_buf)).await,
-        Err(upgraded) => attachment.run(TokioIo::new(upgraded)).await,
+        Err(upgraded) => attachment.run(TokioIo::new(upgraded), pending()).await,
     }
 }
 
@@ -110,16 +122,22 @@ async fn run(attachment: Attachment, bare: Bare) {
     if let Socket::Unix(stream) = &bare.socket {
         head_read(stream).await;
     }
+    let presence = bare.socket.presence();
+    let gone = async {
+        match &presence {
+            Some(presence) => presence.ended().await,
+            None => pending().await,
+        }
+    };
     match bare.socket {
         // The bare stream: nothing between the client and the container.
-        Socket::Unix(stream) if bare.read.is_empty() => attachment.run(stream).await,
+        Socket::Unix(stream) if bare.read.is_empty() => attachment.run(stream, gone).await,
         socket => {
-            attachment
-                .run(Bare {
-                    read: bare.read,
-                    socket,
-                })
-                .await
+            let bare = Bare {
+                read: bare.read,
+                socket,
+            };
+            attachment.run(bare, gone).await
         }
     }
 }
@@ -136,11 +154,13 @@ fn plain(request: Request<Body>, attachment: Attachment) -> Response {
             let _ = sink.shutdown().await;
         }
     });
-    tokio::spawn(attachment.run::<DuplexStream>(containers));
+    // The body goes when the client does.
+    let gone = CancellationToken::new();
+    let guard = gone.clone().drop_guard();
+    let body = ReaderStream::new(output).inspect_ok(move |_| {
+        let _guard = &guard;
+    });
+    tokio::spawn(async move { attachment.run(containers, gone.cancelled()).await });
     let content_type = HeaderValue::from_static(versions::RAW_STREAM);
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        Body::from_stream(ReaderStream::new(output)),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, content_type)], Body::from_stream(body)).into_response()
 }

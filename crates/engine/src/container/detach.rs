@@ -26,6 +26,11 @@ impl DetachKeys {
         Ok(DetachKeys { keys, matched: 0 })
     }
 
+    /// The sequence.
+    pub fn bytes(&self) -> &[u8] {
+        &self.keys
+    }
+
     /// Appends what is no part of the sequence to `output`. True when the sequence is complete.
     pub fn feed(&mut self, input: &[u8], output: &mut Vec<u8>) -> bool {
         for &byte in input {

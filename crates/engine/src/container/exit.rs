@@ -31,6 +31,8 @@ impl Supervised {
             Some(Event::Exited(exit)) => self.ended(exit).await,
             // Of a start that is over.
             Some(Event::Network { .. }) => {}
+            Some(Event::ExecRuns { id }) => self.exec_runs(&id),
+            Some(Event::ExecEnded(exit)) => self.exec_ended(exit),
             None => self.lost().await,
         }
     }
@@ -61,6 +63,8 @@ impl Supervised {
     /// Writes the end down, then tells it. The task's directory goes last: until then it is the only witness.
     pub async fn ended(&mut self, exit: Exit) {
         self.task = None;
+        self.end_execs();
+        self.end_health();
         if exit.out_of_memory && !self.state.oom_killed {
             self.tell("oom", &[]);
         }

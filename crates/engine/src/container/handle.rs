@@ -8,7 +8,12 @@ use corten_runtime::cgroup::manager::Cgroup;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::{
-    container::{record::Record, state::State},
+    container::{
+        exec::Exec,
+        health::{Probe, Status},
+        record::Record,
+        state::State,
+    },
     error::{Error, Result},
 };
 
@@ -53,6 +58,37 @@ pub enum Command {
     },
     Attach {
         attacher: Attacher,
+        reply: Reply<()>,
+    },
+    /// Starts one more process; `client` is the shim's end of a stream socket pair.
+    Exec {
+        exec: Arc<Exec>,
+        plan: OwnedFd,
+        client: Option<OwnedFd>,
+        /// Is it to be known when the program runs?
+        confirm: bool,
+        reply: Reply<()>,
+    },
+    ResizeExec {
+        exec: Arc<Exec>,
+        rows: u16,
+        columns: u16,
+        reply: Reply<()>,
+    },
+    SignalExec {
+        exec: Arc<Exec>,
+        number: i32,
+        reply: Reply<()>,
+    },
+    /// A check of its health has found something; the status where that changed it.
+    Probe {
+        probe: Probe,
+        reply: Reply<Option<Status>>,
+    },
+    /// Tells an event about an exec.
+    TellExec {
+        exec: Arc<Exec>,
+        action: String,
         reply: Reply<()>,
     },
     Rename {

@@ -57,6 +57,7 @@ pub fn view(context: &Context, names: &mut ImageNames<'_>, snapshot: Snapshot) -
         hostname_path: text(&files.hostname),
         hosts_path: text(&files.hosts),
         resolv_conf_path: text(&files.resolv_conf),
+        execs: context.execs.living(&record.id),
         storage_driver: context.store.driver().to_owned(),
         storage_data: storage(context.store.active(&record.id, &record.layers)),
         size_rw: None,

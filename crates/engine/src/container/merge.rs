@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use corten_api::types::container::ContainerConfig;
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    container::health_check,
+    error::{Error, Result},
+};
 
 /// What of an image's configuration matters to a container, with the fields that OCI's type does not know
 /// (`Healthcheck`, `Shell`).
@@ -52,7 +55,7 @@ pub fn merge(user: &mut ContainerConfig, image: ContainerConfig) {
     if user.stop_timeout_seconds.is_none() {
         user.stop_timeout_seconds = image.stop_timeout_seconds;
     }
-    user.healthcheck = user.healthcheck.take().or(image.healthcheck);
+    user.healthcheck = health_check::merge(user.healthcheck.take(), image.healthcheck);
     user.shell = user.shell.take().or(image.shell);
 }
 

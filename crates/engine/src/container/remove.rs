@@ -55,6 +55,7 @@ impl Supervised {
             self.remove_volumes();
         }
         self.table.remove(&id);
+        self.context.execs.container_removed(&id);
         self.removed = true;
         self.tell("destroy", &[]);
         self.show();

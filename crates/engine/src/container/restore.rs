@@ -9,7 +9,7 @@ use corten_runtime::{
     cgroup::manager::Cgroup,
     shim::{
         connection,
-        protocol::{Exit, Reply, TaskState, ToShim},
+        protocol::{Exit, Reply, TaskState, ToShim, level},
     },
     state,
 };
@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     container::{
         attachment,
+        exec::{self, Exec, ExecRecord},
         handle::Command,
+        health::Status,
         record::Record,
         remove,
         restart::{End, Policy},
@@ -109,7 +111,12 @@ async fn look(context: &Context, document: Document) -> Survivor {
     let before = state.clone();
     let mut task = None;
     match find(&directory).await {
-        Found::Task(found) => {
+        Found::Task(mut found) => {
+            if found.level >= level::EXEC
+                && let Err(error) = find_execs(context, &record.id, &mut found.line).await
+            {
+                tracing::error!(container = %record.id, %error, "cannot find the processes that were started in it");
+            }
             state.phase = if before.phase == Phase::Paused {
                 Phase::Paused
             } else {
@@ -264,6 +271,9 @@ fn end(state: &mut State, code: i32, reason: Option<String>, out_of_memory: bool
     state.oom_killed |= out_of_memory;
     state.finished_at = Some(at);
     state.attachment = None;
+    if let Some(health) = &mut state.health {
+        health.status = Status::Unhealthy;
+    }
 }
 
 /// Directories of a cgroup whose shim died while it made them. Processes in one would keep it from going.
@@ -317,9 +327,14 @@ async fn greet(directory: &Path) -> io::Result<Option<Task>> {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => return silent(directory, line).map(Some),
         answered => answered?,
     };
-    let (Reply::Here(state), Some(pidfd)) = (reply, fds.pop()) else {
-        return Err(io::Error::other("the shim's answer makes no sense"));
+    let nonsense = || io::Error::other("the shim's answer makes no sense");
+    let (state, level) = match reply {
+        Reply::HereAt { state, level } => (state, level),
+        // Of a version before levels.
+        Reply::Here(state) => (state, 0),
+        _ => return Err(nonsense()),
     };
+    let pidfd = fds.pop().ok_or_else(nonsense)?;
     if !state.started {
         undo(&mut line, &state).await;
         return Ok(None);
@@ -331,6 +346,7 @@ async fn greet(directory: &Path) -> io::Result<Option<Task>> {
         state,
         cgroup: Arc::new(cgroup),
         started_at: started_at(directory).unwrap_or_default(),
+        level,
     }))
 }
 
@@ -351,7 +367,29 @@ fn silent(directory: &Path, line: Line) -> io::Result<Task> {
         state,
         cgroup: Arc::new(cgroup),
         started_at: started_at(directory).unwrap_or_default(),
+        // Whatever it understands, it does not answer.
+        level: 0,
     })
+}
+
+/// Execs that a daemon before this started, running and ended ones, come to be known.
+async fn find_execs(context: &Context, container: &str, line: &mut Line) -> io::Result<()> {
+    let mut from = 0;
+    while let (Reply::NextExec(Some(found)), _) = line.request(&ToShim::NextExec { from }, &[]).await? {
+        from = found.number + 1;
+        let record: ExecRecord = serde_json::from_slice(&found.description).unwrap_or_default();
+        let running = exec::Phase::Running {
+            pid: found.pid,
+            confirmed: true,
+        };
+        let exec = Exec::found(&found.id, container, record, running);
+        let id = exec.id.clone();
+        context.execs.insert(Arc::new(exec));
+        if let Some(exit) = found.exit {
+            context.execs.end(&id, |exec| exec.end(exit.code, exit.failure));
+        }
+    }
+    Ok(())
 }
 
 /// Kills what was created and never started; waits until its shim has tidied up.

@@ -13,6 +13,8 @@ use crate::{
         copy::{self, Outgoing},
         create::{self, Base},
         diff::{self, Export},
+        exec::{Exec, ExecOptions, ExecStartOptions},
+        execute,
         handle::{Command, Handle},
         list::{self, ImageNames},
         logs::{self, LogStream},
@@ -336,6 +338,26 @@ impl ContainerService {
     pub async fn commit(&self, reference: &str, options: CommitOptions) -> Result<String> {
         let handle = self.table.find(reference)?;
         commit::commit(Arc::clone(&self.context), Arc::clone(&self.images), handle, options).await
+    }
+
+    /// Describes one more process in a running container; the exec's id.
+    pub async fn exec(&self, reference: &str, options: ExecOptions) -> Result<String> {
+        execute::create(&self.context, &self.table.find(reference)?, options).await
+    }
+
+    /// Starts an exec. Gives its streams, unless it is detached: then it runs when this returns.
+    pub async fn start_exec(&self, id: &str, options: ExecStartOptions) -> Result<Option<Attachment>> {
+        execute::start(&self.context, &self.table, id, options).await
+    }
+
+    /// Sets the size of an exec's terminal.
+    pub async fn resize_exec(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        execute::resize(&self.context, &self.table, id, rows, columns).await
+    }
+
+    /// An exec that runs or is not long over.
+    pub fn find_exec(&self, id: &str) -> Result<Arc<Exec>> {
+        self.context.execs.find(id)
     }
 
     fn running(&self, reference: &str) -> Result<Handle> {

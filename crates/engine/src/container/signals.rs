@@ -78,6 +78,7 @@ impl Supervised {
             .await
             .map_err(|error| Error::system(format!("cannot pause container {}", self.record.id)).because(error))?;
         self.state.go(Phase::Paused);
+        self.pause_health();
         self.save_or_warn();
         self.tell("pause", &[]);
         self.show();
@@ -120,6 +121,7 @@ impl Supervised {
             .map_err(|error| Error::system(format!("cannot unpause container {}", self.record.id)).because(error))?;
         self.state.go(Phase::Running);
         self.state.held = false;
+        self.resume_health();
         self.save_or_warn();
         self.tell("unpause", &[]);
         self.show();
@@ -215,7 +217,7 @@ impl Supervised {
     }
 
     /// One request to the shim whose answer is only that it is done.
-    async fn request(&mut self, message: &ToShim, verb: &str) -> Result<()> {
+    pub async fn request(&mut self, message: &ToShim, verb: &str) -> Result<()> {
         let Some(task) = &mut self.task else {
             return Err(self.not_running(verb));
         };

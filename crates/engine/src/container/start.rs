@@ -52,6 +52,7 @@ impl Supervised {
                 self.restarts.by_user = false;
                 self.state.started_at = Some(task.started_at);
                 self.task = Some(task);
+                self.begin_health();
                 self.save_or_warn();
                 self.tell_connected();
                 self.tell_mounted();

@@ -7,6 +7,8 @@ use corten_network::model::Attachment;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::container::health::Health;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -67,6 +69,9 @@ pub struct State {
     /// Its addresses and published ports, while it runs with networks of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Attachment>,
+    /// Where it has a check. Saved when the status changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl Default for State {
@@ -83,6 +88,7 @@ impl Default for State {
             stopped_by_user: false,
             held: false,
             attachment: None,
+            health: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, watch};
+use tokio_util::sync::DropGuard;
 
 use crate::{
     container::{
@@ -45,6 +46,8 @@ pub struct Supervised {
     /// What its /etc/hosts says of containers that it has links to, where that is known.
     pub links: Option<Vec<LinkTarget>>,
     pub removed: bool,
+    /// Dropping it ends the checks of its health.
+    pub health_watch: Option<DropGuard>,
     pub watch: watch::Sender<Snapshot>,
     /// As in its handle.
     pub writing: Arc<RwLock<()>>,

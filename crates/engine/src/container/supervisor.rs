@@ -64,6 +64,7 @@ pub fn supervise(
         waiting: Vec::new(),
         links: None,
         removed: false,
+        health_watch: None,
         watch,
         writing,
     };
@@ -73,6 +74,8 @@ pub fn supervise(
 
 async fn run(mut container: Supervised, mut queue: mpsc::Receiver<Command>, closing: CancellationToken) {
     let _last_word = LastWord;
+    // One that a daemon before this one started.
+    container.resume_health();
     while !container.removed {
         tokio::select! {
             event = next_event(&mut container.task) => container.hear(event).await,
@@ -122,6 +125,25 @@ async fn obey(container: &mut Supervised, command: Command) {
         Command::Unpause { reply } => drop(reply.send(container.unpause().await)),
         Command::Resize { rows, columns, reply } => drop(reply.send(container.resize(rows, columns).await)),
         Command::Attach { attacher, reply } => drop(reply.send(container.attach(attacher).await)),
+        Command::Exec {
+            exec,
+            plan,
+            client,
+            confirm,
+            reply,
+        } => drop(reply.send(container.exec(&exec, plan, client, confirm).await)),
+        Command::ResizeExec {
+            exec,
+            rows,
+            columns,
+            reply,
+        } => drop(reply.send(container.resize_exec(&exec, rows, columns).await)),
+        Command::SignalExec { exec, number, reply } => drop(reply.send(container.signal_exec(&exec, number).await)),
+        Command::Probe { probe, reply } => drop(reply.send(Ok(container.note_probe(probe)))),
+        Command::TellExec { exec, action, reply } => {
+            container.tell_exec(&exec, &action, &[]);
+            drop(reply.send(Ok(())));
+        }
         Command::Rename { name, reply } => drop(reply.send(container.rename(name))),
         Command::Connect { network, wish, reply } => drop(reply.send(container.connect(&network, *wish).await)),
         Command::Disconnect { network, force, reply } => {

@@ -4,7 +4,7 @@
 use corten_api::types::container::{ContainerConfig, HostConfig};
 
 use crate::{
-    container::{namespaces, networking, restart, view::CreateOptions},
+    container::{health_check, namespaces, networking, restart, view::CreateOptions},
     error::{Error, Result},
     host::Host,
     names, signal,
@@ -43,19 +43,10 @@ pub fn check(options: &mut CreateOptions, host: &Host) -> Result<Vec<String>> {
 
 /// Capabilities of later versions.
 fn absent(options: &CreateOptions) -> Result<()> {
-    let (config, host) = (&options.config, &options.host_config);
-    let health = config
-        .healthcheck
-        .as_ref()
-        .and_then(|health| health.test.as_deref())
-        .unwrap_or_default();
+    let host = &options.host_config;
     let runtime = host.runtime.as_deref().unwrap_or_default();
     let missing = [
         (filled(&host.volumes_from), "taking volumes from other containers"),
-        (
-            !matches!(health.first().map(String::as_str), None | Some("NONE")),
-            "a health check",
-        ),
         (filled(&host.device_requests), "requesting devices from a driver"),
         (filled(&host.blkio_weight_device), "a block IO weight by device"),
         (!matches!(host.volume_driver.as_str(), "" | "local"), "a volume driver"),
@@ -113,6 +104,9 @@ pub fn check_config(config: &ContainerConfig) -> Result<()> {
         return Err(Error::invalid(
             "invalid command line or environment: it contains a NUL byte",
         ));
+    }
+    if let Some(health) = &config.healthcheck {
+        health_check::validate(health)?;
     }
     if let Some(name) = config.stop_signal.as_deref().filter(|name| !name.is_empty()) {
         signal::parse(name)?;

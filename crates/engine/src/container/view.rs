@@ -37,6 +37,8 @@ pub struct ContainerView {
     pub hosts_path: String,
     pub resolv_conf_path: String,
     /// `overlay2` and its directories (`LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`).
+    /// Ids of its execs that have not ended.
+    pub execs: Vec<String>,
     pub storage_driver: String,
     pub storage_data: BTreeMap<String, String>,
     /// Bytes written by the container, where it was asked for.

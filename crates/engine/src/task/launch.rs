@@ -21,7 +21,7 @@ use corten_runtime::{
     security::filter::Filter,
     shim::{
         connection,
-        protocol::{Event, Failure, FailureKind, FromShim, Reply, TaskState, ToShim},
+        protocol::{Event, Failure, FailureKind, FromShim, Reply, TaskState, ToShim, level},
     },
     state,
 };
@@ -50,6 +50,8 @@ pub struct Task {
     pub cgroup: Arc<Cgroup>,
     /// When it was told to run: before anything that it did.
     pub started_at: Timestamp,
+    /// What its shim understands.
+    pub level: u32,
 }
 
 /// A container with everything around it but its program. Dropping it undoes all of it.
@@ -188,6 +190,8 @@ impl Created {
             },
             cgroup: Arc::new(cgroup),
             started_at,
+            // It was forked by a launcher of this very version.
+            level: level::PRESENT,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use corten_api::types::container::Ulimit;
-use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec};
+use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, PosixRlimit, Process, Root, Spec};
 
 use crate::{
     container::{interface_sysctls, mode::NetworkMode, record::Record},
@@ -134,16 +134,7 @@ fn process(record: &Record, surroundings: &Surroundings<'_>, capabilities: &Capa
     if surroundings.init.is_some() {
         argv.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
     }
-    let ulimits = host.ulimits.as_deref().unwrap_or_default();
-    let inherited = surroundings.default_ulimits.iter().filter(|default| {
-        // Of two limits on the same resource the container's own holds.
-        !ulimits.iter().any(|ulimit| ulimit.name == default.name)
-    });
-    let rlimits = ulimits
-        .iter()
-        .chain(inherited)
-        .map(resources::ulimit)
-        .collect::<Result<Vec<_>>>()?;
+    let rlimits = rlimits(record, surroundings.default_ulimits)?;
     let directory = match config.working_dir.as_str() {
         "" => "/",
         directory => directory,
@@ -151,7 +142,7 @@ fn process(record: &Record, surroundings: &Surroundings<'_>, capabilities: &Capa
     let mut process = Process::default();
     process.set_terminal(Some(config.tty));
     process.set_args(Some(argv));
-    process.set_env(Some(environment(record, surroundings.environment)));
+    process.set_env(Some(environment(record, surroundings.environment, config.tty)));
     process.set_cwd(directory.into());
     process.set_capabilities(Some(capabilities::specify(capabilities)));
     process.set_rlimits((!rlimits.is_empty()).then_some(rlimits));
@@ -159,14 +150,30 @@ fn process(record: &Record, surroundings: &Surroundings<'_>, capabilities: &Capa
     Ok(process)
 }
 
+/// Those of the container, and the daemon's for what it does not limit itself.
+pub fn rlimits(record: &Record, defaults: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
+    let ulimits = record.host_config.ulimits.as_deref().unwrap_or_default();
+    let inherited = defaults.iter().filter(|default| {
+        // Of two limits on the same resource the container's own holds.
+        !ulimits.iter().any(|ulimit| ulimit.name == default.name)
+    });
+    ulimits.iter().chain(inherited).map(resources::ulimit).collect()
+}
+
 /// Ours first, then those of links; a variable of the container's replaces it in place.
-fn environment(record: &Record, links: &[String]) -> Vec<String> {
+pub fn environment(record: &Record, links: &[String], tty: bool) -> Vec<String> {
     let mut variables = vec![PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
-    if record.config.tty {
+    if tty {
         variables.push("TERM=xterm".to_owned());
     }
     variables.extend_from_slice(links);
-    for variable in &record.config.env {
+    replace_variables(&mut variables, &record.config.env);
+    variables
+}
+
+/// Sets variables over others, in their places; a bare name takes one away.
+pub fn replace_variables(variables: &mut Vec<String>, others: &[String]) {
+    for variable in others {
         let Some((name, _)) = variable.split_once('=') else {
             variables.retain(|known| known.split('=').next() != Some(variable));
             continue;
@@ -176,7 +183,6 @@ fn environment(record: &Record, links: &[String]) -> Vec<String> {
             None => variables.push(variable.clone()),
         }
     }
-    variables
 }
 
 fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {

@@ -209,7 +209,7 @@ async fn a_terminal_is_resized_and_left_by_its_keys() {
     };
     let attachment = containers.attach(&id, all.clone()).await.expect("attached");
     let (client, server) = tokio::io::duplex(1 << 16);
-    let copy = tokio::spawn(attachment.run(server));
+    let copy = tokio::spawn(attachment.run(server, std::future::pending()));
     containers.start(&id).await.expect("started");
     let (mut reader, mut writer) = tokio::io::split(client);
     writer.write_all(b"stty size\n").await.expect("typed");
@@ -223,7 +223,7 @@ async fn a_terminal_is_resized_and_left_by_its_keys() {
 
     let attachment = containers.attach(&id, all).await.expect("attached again");
     let (client, server) = tokio::io::duplex(1 << 16);
-    let copy = tokio::spawn(attachment.run(server));
+    let copy = tokio::spawn(attachment.run(server, std::future::pending()));
     let (mut reader, mut writer) = tokio::io::split(client);
     writer.write_all(b"echo back $((40 + 2))\n").await.expect("typed");
     read_until(&mut reader, "back 42").await;

@@ -29,7 +29,7 @@ async fn attached_before_the_start_sees_everything() {
         let attachment = containers.attach(&id, all()).await.expect("attached");
         assert!(!attachment.tty());
         let (client, server) = tokio::io::duplex(1 << 16);
-        let copy = tokio::spawn(attachment.run(server));
+        let copy = tokio::spawn(attachment.run(server, std::future::pending()));
         containers.start(&id).await.expect("started");
         let (mut reader, _writer) = tokio::io::split(client);
         let mut output = Vec::new();
@@ -54,7 +54,7 @@ async fn standard_input_ends_when_the_client_ends_it() {
     let id = world.create(options).await;
     let attachment = containers.attach(&id, all()).await.expect("attached");
     let (client, server) = tokio::io::duplex(1 << 16);
-    tokio::spawn(attachment.run(server));
+    tokio::spawn(attachment.run(server, std::future::pending()));
     containers.start(&id).await.expect("started");
     let (mut reader, mut writer) = tokio::io::split(client);
     let sender = tokio::spawn(async move {

@@ -45,7 +45,7 @@ async fn a_running_container_is_found_again() {
         .await
         .expect("attached");
     let (mut client, server) = tokio::io::duplex(1 << 16);
-    tokio::spawn(attachment.run(server));
+    tokio::spawn(attachment.run(server, std::future::pending()));
     let mut frame = [0; 13];
     client.read_exact(&mut frame).await.expect("prints");
     assert_eq!(&frame[8..], b"tick\n");

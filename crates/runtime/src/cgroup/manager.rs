@@ -345,6 +345,21 @@ impl Cgroup {
         self.unified.as_ref().map(|fd| fd.as_fd())
     }
 
+    /// Where in it a process lives, on v2: the container may have made cgroups of its own, and then no process may live
+    /// above those. For `CLONE_INTO_CGROUP`.
+    pub fn directory_of_process(&self, pid: i32) -> Result<OwnedFd, Error> {
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = files::read(&file).map_err(|e| Error::io("read", &file, e))?;
+        let inside = text
+            .lines()
+            .find_map(|line| line.strip_prefix("0::/"))
+            .unwrap_or_default();
+        let own = Path::new(self.record.unified.as_deref().unwrap_or_default());
+        let path =
+            beneath(own, Path::new(inside)).ok_or_else(|| Error::io("find the process in", own, Errno::NOENT))?;
+        open_directory(&path).map_err(|e| Error::io("open cgroup", path, e))
+    }
+
     /// SIGKILL to every process in it, also while frozen, and to those forked meanwhile. They are dying when this
     /// returns; [`Cgroup::delete`] waits for their end.
     pub fn kill_all(&self) -> Result<(), Error> {
@@ -535,6 +550,13 @@ impl Cgroup {
     }
 }
 
+/// The directory of `inside` (a path from the hierarchy's root) where that lies in `own` (a path of the host).
+fn beneath(own: &Path, inside: &Path) -> Option<PathBuf> {
+    let mut named = inside.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty());
+    let common = named.find(|ancestor| own.ends_with(ancestor))?;
+    inside.strip_prefix(common).ok().map(|rest| own.join(rest))
+}
+
 /// The container's directory in the v1 hierarchy that has `controller`.
 pub(super) fn legacy_path<'r>(record: &'r CgroupRecord, controller: &str) -> Option<&'r Path> {
     let has = |(names, _): &&(String, String)| names.split(',').any(|name| name == controller);
@@ -618,5 +640,23 @@ fn freeze_unified(path: &Path, frozen: bool, patience: Duration) -> Result<(), E
         };
         let mut watched = [PollFd::new(&handle, PollFlags::PRI)];
         let _ = rustix::event::poll(&mut watched, Some(&timeout));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_in_the_containers_cgroup_and_nowhere_else() {
+        let own = Path::new("/sys/fs/cgroup/docker/0123");
+        let found = |inside: &str| beneath(own, Path::new(inside)).map(|path| path.display().to_string());
+        assert_eq!(found("docker/0123").as_deref(), Some("/sys/fs/cgroup/docker/0123/"));
+        assert_eq!(
+            found("docker/0123/init.scope").as_deref(),
+            Some("/sys/fs/cgroup/docker/0123/init.scope")
+        );
+        assert_eq!(found("docker/4567"), None);
+        assert_eq!(found(""), None);
     }
 }

@@ -4,13 +4,16 @@
 //! which ends a child that waits.
 use std::{
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
 };
 
 use corten_linux::socket;
 use serde::{Deserialize, Serialize};
 
 use crate::shim::protocol::{CgroupRecord, Failure};
+
+/// The child's end: the first descriptor after the standard streams.
+pub(crate) const CHANNEL: RawFd = 3;
 
 const PACKET_MAX: usize = 16 * 1024;
 

@@ -9,6 +9,9 @@ use rustix::{
 
 use crate::shim::protocol::{Failure, FailureKind};
 
+/// What a shell says of a program that could not be executed.
+pub(crate) const EXIT_CODE: i32 = 127;
+
 /// The path of `program`, searched in `PATH` unless it has a slash. Called as the user that will execute it.
 pub(crate) fn find(program: &str, environment: &[String]) -> Result<CString, Failure> {
     if program.contains('/') {
@@ -74,7 +77,7 @@ pub(crate) fn execute(path: &CString, arguments: &Vector, environment: &Vector) 
 }
 
 /// The system's reasons as clients of container engines expect to read them.
-fn reason(error: io::Error) -> String {
+pub(crate) fn reason(error: io::Error) -> String {
     let text = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOENT) => "no such file or directory",
         Some(Errno::ACCESS) => "permission denied",

@@ -3,37 +3,32 @@
 //! It is a copy of a single-threaded shim, so it may allocate and use std. It never returns: whatever fails is told to
 //! the shim in one sentence, and the process ends.
 use std::{
-    ffi::CString,
     fs,
     io::{self, Read, Seek},
-    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use corten_linux::{namespace, process, seccomp, signal};
+use corten_linux::{namespace, process, signal};
 use rustix::{
-    fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, makedev, open},
+    fs::{Mode, OFlags, open},
     io::Errno,
-    process::{
-        DumpableBehavior, Resource, Rlimit, chdir, fchdir, getcwd, ioctl_tiocsctty, set_dumpable_behavior, setrlimit,
-        setsid, umask,
-    },
+    process::{DumpableBehavior, chdir, fchdir, set_dumpable_behavior, setsid, umask},
     system::{setdomainname, sethostname},
-    thread::{
-        CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
-        remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
-        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-    },
 };
 
 use crate::{
     cgroup::manager::Cgroup,
     error::Context,
     process::{
-        channel::{self, FromChild},
-        execute,
-        identity::{self, Identity},
-        plan::{Capabilities, ChildPlan},
+        channel::{self, CHANNEL, FromChild},
+        confine::{
+            assume, drop_privileges, own_streams, set_limits, set_oom_score, stand_within_root, take_terminal, vector,
+            with_home,
+        },
+        execute::{self, EXIT_CODE},
+        identity,
+        plan::ChildPlan,
     },
     rootfs::{devices, mask, mounts, pivot},
     shim::protocol::{CgroupRecord, Failure, FailureKind},
@@ -50,11 +45,6 @@ pub(crate) struct Inheritance<'a> {
     /// Was the network namespace made ahead of time?
     pub loopback_is_up: bool,
 }
-
-const CHANNEL: RawFd = 3;
-
-/// What a shell says of a program that could not be executed.
-const EXIT_CODE: i32 = 127;
 
 /// Does everything in the plan and becomes the program.
 pub(crate) fn run(inheritance: Inheritance) -> ! {
@@ -95,7 +85,7 @@ fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_u
     let null = devices::null().context(|| "cannot open /dev/null")?;
     enter_namespaces(&plan, loopback_is_up)?;
     write_host_files(&plan)?;
-    set_limits(&plan)?;
+    set_limits(&plan.rlimits)?;
     umask(Mode::empty());
     let sources = mounts::open_sources(&plan)?;
     mounts::cut_off()?;
@@ -123,7 +113,7 @@ fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_u
     drop((root, null));
     umask(Mode::from_raw_mode(plan.umask));
     let arrived = go_to_working_directory(&plan);
-    assume(&identity, &plan)?;
+    assume(&identity, plan.capabilities.bounding)?;
     if let Err(failure) = arrived {
         // The user may be allowed where root without capabilities is not.
         chdir(&plan.working_directory).map_err(|_| failure)?;
@@ -202,85 +192,12 @@ fn enter_namespaces(plan: &ChildPlan, loopback_is_up: bool) -> Result<(), Failur
 
 /// Through the host's own /proc, which nobody can have tampered with; sysctls go to this process's namespaces.
 fn write_host_files(plan: &ChildPlan) -> Result<(), Failure> {
-    if let Some(adjustment) = plan.oom_score_adj {
-        match fs::write("/proc/self/oom_score_adj", adjustment.to_string()) {
-            // Lowering it takes CAP_SYS_RESOURCE, which a host may withhold from us.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            result => result.context(|| format!("cannot set oom_score_adj to {adjustment}"))?,
-        }
-    }
+    set_oom_score(plan.oom_score_adj)?;
     for (path, value) in &plan.sysctls {
         fs::write(Path::new("/proc/sys").join(path), value)
             .context(|| format!("cannot set sysctl {} to {value:?}", path.replace('/', ".")))?;
     }
     Ok(())
-}
-
-const RESOURCES: [(Resource, &str); 16] = [
-    (Resource::Cpu, "cpu"),
-    (Resource::Fsize, "fsize"),
-    (Resource::Data, "data"),
-    (Resource::Stack, "stack"),
-    (Resource::Core, "core"),
-    (Resource::Rss, "rss"),
-    (Resource::Nproc, "nproc"),
-    (Resource::Nofile, "nofile"),
-    (Resource::Memlock, "memlock"),
-    (Resource::As, "as"),
-    (Resource::Locks, "locks"),
-    (Resource::Sigpending, "sigpending"),
-    (Resource::Msgqueue, "msgqueue"),
-    (Resource::Nice, "nice"),
-    (Resource::Rtprio, "rtprio"),
-    (Resource::Rttime, "rttime"),
-];
-
-fn set_limits(plan: &ChildPlan) -> Result<(), Failure> {
-    let finite = |value: u64| (value != u64::MAX).then_some(value);
-    for &(number, soft, hard) in &plan.rlimits {
-        let (resource, name) = RESOURCES[usize::from(number)];
-        setrlimit(
-            resource,
-            Rlimit {
-                current: finite(soft),
-                maximum: finite(hard),
-            },
-        )
-        .map_err(|errno| {
-            let hint = match errno {
-                Errno::PERM => " (raising a hard limit needs CAP_SYS_RESOURCE, which the daemon lacks)",
-                _ => "",
-            };
-            let what = format!("cannot set ulimit {name} to {soft}:{hard}");
-            Failure::invalid(format!("{what}: {}{hint}", io::Error::from(errno)))
-        })?;
-    }
-    Ok(())
-}
-
-fn take_terminal(theirs: BorrowedFd) -> io::Result<()> {
-    ioctl_tiocsctty(theirs)?;
-    for number in 0..CHANNEL {
-        // SAFETY: nobody owns the standard streams.
-        unsafe { process::place(theirs, number, true)? };
-    }
-    Ok(())
-}
-
-/// So that `/dev/stdout` can be opened by a user who is not root. The null device stays as it is.
-fn own_streams(uid: u32) {
-    if uid == 0 {
-        return;
-    }
-    let streams: [BorrowedFd; 3] = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    for stream in streams {
-        let Ok(found) = fstat(stream) else { continue };
-        let null =
-            FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == makedev(1, 3);
-        if !null && found.st_uid != uid {
-            let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
-        }
-    }
 }
 
 fn go_to_working_directory(plan: &ChildPlan) -> Result<(), Failure> {
@@ -294,92 +211,4 @@ fn go_to_working_directory(plan: &ChildPlan) -> Result<(), Failure> {
         }
         result => result.context(say),
     }
-}
-
-/// A working directory like /proc/self/fd/7 would leave the process standing outside of its root.
-fn stand_within_root() -> Result<(), Failure> {
-    let say = || "the working directory is outside of the container";
-    let here = getcwd(Vec::new()).context(say)?;
-    if here.as_bytes().starts_with(b"/") {
-        Ok(())
-    } else {
-        Err(Failure::invalid(say()))
-    }
-}
-
-/// Becomes the user, keeping for the moment what is needed to limit itself further.
-fn assume(identity: &Identity, plan: &ChildPlan) -> Result<(), Failure> {
-    let say = || format!("cannot become user {} of group {}", identity.uid, identity.gid);
-    set_keep_capabilities(true).context(say)?;
-    drop_bounding_set(plan.capabilities.bounding).context(|| "cannot limit capabilities")?;
-    let groups: Vec<_> = identity.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    set_thread_groups(&groups).context(say)?;
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    set_thread_res_gid(gid, gid, gid).context(say)?;
-    set_thread_res_uid(uid, uid, uid).context(say)
-}
-
-fn drop_bounding_set(keep: u64) -> io::Result<()> {
-    for number in 0..64 {
-        let capability = CapabilitySet::from_bits_retain(1 << number);
-        if keep & capability.bits() == 0 {
-            match remove_capability_from_bounding_set(capability) {
-                Ok(()) => {}
-                // Beyond the last one that the kernel knows.
-                Err(Errno::INVAL) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The last steps. A filter without no_new_privs takes CAP_SYS_ADMIN, so that one goes after the filter.
-fn drop_privileges(
-    wanted: &Capabilities,
-    no_new_privileges: bool,
-    filter: Option<&crate::security::filter::Filter>,
-) -> Result<(), Failure> {
-    let say = || "cannot set capabilities";
-    let held = capabilities(None).context(say)?.permitted;
-    let set = |bits: u64| CapabilitySet::from_bits_retain(bits) & held;
-    let last = CapabilitySets {
-        effective: set(wanted.effective),
-        permitted: set(wanted.permitted),
-        inheritable: set(wanted.inheritable),
-    };
-    let with_admin = CapabilitySets {
-        effective: last.effective | held & CapabilitySet::SYS_ADMIN,
-        permitted: last.permitted | held & CapabilitySet::SYS_ADMIN,
-        ..last
-    };
-    let admin_for_filter = filter.is_some() && !no_new_privileges;
-    set_capabilities(None, if admin_for_filter { with_admin } else { last }).context(say)?;
-    for capability in set(wanted.ambient & wanted.inheritable & wanted.permitted).iter() {
-        configure_capability_in_ambient_set(capability, true).context(say)?;
-    }
-    if no_new_privileges {
-        set_no_new_privs(true).context(|| "cannot set no_new_privs")?;
-    }
-    if let Some(filter) = filter {
-        seccomp::set_filter(&filter.program, filter.flags).context(|| "cannot load the seccomp filter")?;
-    }
-    if admin_for_filter && with_admin != last {
-        set_capabilities(None, last).context(say)?;
-    }
-    Ok(())
-}
-
-fn vector(strings: &[String]) -> process::Vector {
-    let strings = strings
-        .iter()
-        .map(|string| CString::new(string.as_str()).expect("the plan's strings have no NUL"));
-    process::Vector::new(strings.collect())
-}
-
-fn with_home(mut environment: Vec<String>, home: &str) -> Vec<String> {
-    if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
-        environment.push(format!("HOME={}", home.replace('\0', "")));
-    }
-    environment
 }

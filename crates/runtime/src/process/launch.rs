@@ -33,8 +33,8 @@ use crate::{
 pub(crate) enum Streams {
     Pipes {
         stdin: Option<OwnedFd>,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
     },
     /// The container's end is kept open so that ours never reports a hang-up while the container lives.
     Terminal { ours: OwnedFd, theirs: OwnedFd },
@@ -122,7 +122,11 @@ pub(crate) fn clone_child(
         }
         theirs[1] = Some(out);
         theirs[2] = Some(err);
-        Some(Streams::Pipes { stdin, stdout, stderr })
+        Some(Streams::Pipes {
+            stdin,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        })
     };
     let (channel, child_channel) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(say)?;
@@ -275,7 +279,7 @@ impl Child {
     }
 }
 
-fn exit_code(status: &WaitIdStatus) -> i32 {
+pub(crate) fn exit_code(status: &WaitIdStatus) -> i32 {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,

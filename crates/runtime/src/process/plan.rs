@@ -164,7 +164,7 @@ const NEWPID: u64 = 0x2000_0000;
 const NEWNET: u64 = 0x4000_0000;
 
 /// Docker's, and every shell's.
-const UMASK: u32 = 0o022;
+pub(crate) const UMASK: u32 = 0o022;
 
 /// Parses, checks and flattens a request.
 pub fn compile(request: &TaskRequest) -> Result<Plan, Error> {
@@ -372,7 +372,7 @@ fn child_plan(
     })
 }
 
-fn check_strings(arguments: &[String], environment: &[String]) -> Result<(), Error> {
+pub(crate) fn check_strings(arguments: &[String], environment: &[String]) -> Result<(), Error> {
     if arguments.is_empty() {
         return Err(Error::invalid("no command specified"));
     }
@@ -567,7 +567,7 @@ fn sysctl_path(name: &str) -> String {
     }
 }
 
-fn rlimit(limit: &PosixRlimit) -> Result<(u8, u64, u64), Error> {
+pub(crate) fn rlimit(limit: &PosixRlimit) -> Result<(u8, u64, u64), Error> {
     if limit.soft() > limit.hard() {
         let (soft, hard) = (limit.soft(), limit.hard());
         return Err(Error::invalid(format!(
@@ -596,7 +596,7 @@ fn rlimit(limit: &PosixRlimit) -> Result<(u8, u64, u64), Error> {
     Ok((number, limit.soft(), limit.hard()))
 }
 
-fn capabilities(process: &Process) -> Result<Capabilities, Error> {
+pub(crate) fn capabilities(process: &Process) -> Result<Capabilities, Error> {
     let Some(sets) = process.capabilities() else {
         return Ok(Capabilities::default());
     };

@@ -152,8 +152,19 @@ fn bind_node(device: &DevicePlan, directory: BorrowedFd, name: &str) -> io::Resu
     mount::attach(tree.as_fd(), place.as_fd())
 }
 
-/// A pseudo-terminal of the container's own devpts; its slave becomes /dev/console. Returns (ours, the container's).
+/// A pseudo-terminal that becomes /dev/console. Returns (ours, the container's).
 pub(crate) fn console(size: (u16, u16), root: BorrowedFd) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let say = || "cannot make the container's console";
+    let (ours, theirs) = terminal(size, root)?;
+    let dev = dev_directory(root)?;
+    let place = fd::ensure(dev.as_fd(), "console", Make::File).context(say)?;
+    let tree = mount::clone_tree(theirs.as_fd(), false).context(say)?;
+    mount::attach(tree.as_fd(), place.as_fd()).context(say)?;
+    Ok((ours, theirs))
+}
+
+/// A pseudo-terminal of the container's own devpts. Returns (ours, the container's).
+pub(crate) fn terminal(size: (u16, u16), root: BorrowedFd) -> Result<(OwnedFd, OwnedFd), Failure> {
     let say = || "cannot make the container's terminal";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK;
     let ours = fd::open_without_links(root, "dev/pts/ptmx", flags).context(say)?;
@@ -177,10 +188,6 @@ pub(crate) fn console(size: (u16, u16), root: BorrowedFd) -> Result<(OwnedFd, Ow
         },
     )
     .context(say)?;
-    let dev = dev_directory(root)?;
-    let place = fd::ensure(dev.as_fd(), "console", Make::File).context(say)?;
-    let tree = mount::clone_tree(theirs.as_fd(), false).context(say)?;
-    mount::attach(tree.as_fd(), place.as_fd()).context(say)?;
     Ok((ours, theirs))
 }
 

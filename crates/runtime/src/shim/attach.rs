@@ -61,8 +61,8 @@ impl Attacher {
         !listens && !self.stdin
     }
 
-    /// Gives it what a stream printed, with a header unless a terminal printed it.
-    pub fn give(&mut self, stream: Stream, data: &[u8], terminal: bool) {
+    /// Gives it what a stream printed, with a header where it wants frames.
+    pub fn give(&mut self, stream: Stream, data: &[u8], framed: bool) {
         let wanted = match stream {
             Stream::Stdout => self.stdout,
             Stream::Stderr => self.stderr,
@@ -76,7 +76,7 @@ impl Attacher {
             Stream::Stderr => 2,
         };
         header[4..].copy_from_slice(&(data.len() as u32).to_be_bytes());
-        let header: &[u8] = if terminal { &[] } else { &header };
+        let header: &[u8] = if framed { &header } else { &[] };
         let taken = if self.is_behind() {
             0
         } else {

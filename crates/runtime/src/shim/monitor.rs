@@ -23,9 +23,10 @@ use serde::Serialize;
 
 use super::{
     connection::{listen_in, read_shim_plan, receive_request, send_any},
+    execs::Execs,
     log::writer::Log,
-    poll::{Interest, Key, Poll},
-    protocol::{Event, Exit, Failure, FailureKind, FromShim, Reply, TaskState, ToShim, files},
+    poll::{CONTAINER, Interest, Key, Poll, Ready},
+    protocol::{Event, Exit, Failure, FailureKind, FromShim, Reply, TaskState, ToShim, files, level},
     stdio::Stdio,
 };
 use crate::{
@@ -76,6 +77,11 @@ struct Monitor {
     next_connection: u32,
     stdio: Stdio,
     child: Child,
+    execs: Execs,
+    /// Connections whose daemon knows the execs, and is told what becomes of them.
+    followers: Vec<u32>,
+    /// Those of them that do not keep up with what they are told.
+    full: Vec<u32>,
     own_pid_namespace: bool,
     oom: OomMonitor,
 }
@@ -172,6 +178,9 @@ fn set_up(
         next_connection: 1,
         stdio,
         child,
+        execs: Execs::default(),
+        followers: vec![0],
+        full: Vec::new(),
         own_pid_namespace: plan.namespaces & CLONE_NEWPID != 0,
         oom,
     })
@@ -236,31 +245,25 @@ impl Monitor {
         drop(taken);
         self.connections.push((0, connection));
         loop {
-            let timeout = match self.oom.awaited {
-                None => self.stdio.busy.then_some(REST_AFTER),
-                Some(_) => Some(OOM_LOOK_APART),
-            };
+            let busy = self.stdio.busy || self.execs.is_busy();
+            let patience = self.execs.patience();
+            let look = self.oom.awaited.map(|_| OOM_LOOK_APART);
+            let rest = busy.then_some(REST_AFTER);
+            let timeout = [patience, look, rest].into_iter().flatten().min();
             let mut ready = Vec::new();
             let waited = self.poll.wait(timeout, |event| ready.push(event));
             match waited {
                 Ok(true) => {}
-                Ok(false) if self.oom.awaited.is_some() => {}
-                Ok(false) => self.stdio.rest(),
+                Ok(false) if patience.is_none() && look.is_none() => self.rest(),
+                Ok(false) => {}
                 Err(_) => exit_now(1),
             }
             let mut ended = false;
             for event in ready {
-                match event.key {
-                    Key::Process => ended = true,
-                    Key::Listener => self.accept(),
-                    Key::Connection(number) => self.handle_request(number),
-                    Key::OutOfMemory => {
-                        self.oom.watch.iter().for_each(OomWatch::acknowledge);
-                        self.oom.awaited = Some(Instant::now() + OOM_LOOK);
-                    }
-                    _ => self.stdio.handle(event, &self.poll),
-                }
+                ended |= self.handle(event);
             }
+            self.execs.expire();
+            self.tell_ends_of_execs();
             if ended {
                 self.finish();
             }
@@ -278,8 +281,102 @@ impl Monitor {
         }
         self.oom.told = kills;
         self.oom.awaited = None;
+        self.tell(Event::OutOfMemory);
+    }
+
+    /// True when the container's process has ended.
+    fn handle(&mut self, ready: Ready) -> bool {
+        match ready.key {
+            _ if ready.owner != CONTAINER => {
+                if let Some(event) = self.execs.handle(ready) {
+                    // Whoever asked to be told has started it.
+                    self.tell(event);
+                }
+            }
+            Key::Process => return true,
+            Key::Listener => self.accept(),
+            Key::Connection(number) => {
+                if ready.writable {
+                    self.may_be_told_again(number);
+                }
+                if ready.readable || ready.hung_up {
+                    self.handle_request(number);
+                }
+            }
+            Key::OutOfMemory => {
+                self.oom.watch.iter().for_each(OomWatch::acknowledge);
+                self.oom.awaited = Some(Instant::now() + OOM_LOOK);
+            }
+            _ => self.stdio.handle(ready, &self.poll),
+        }
+        false
+    }
+
+    /// Gives memory back while nothing flows.
+    fn rest(&mut self) {
+        self.stdio.rest();
+        self.execs.rest();
+    }
+
+    /// What every daemon that listens should know; one that does not keep up finds out by itself.
+    fn tell(&self, event: Event) {
+        let message = FromShim::Event(event);
         for (_, connection) in &self.connections {
-            let _ = send_any(connection.as_fd(), &FromShim::Event(Event::OutOfMemory), &[]);
+            let _ = send_any(connection.as_fd(), &message, &[]);
+        }
+    }
+
+    /// An exec is kept until somebody has heard of its end.
+    fn tell_ends_of_execs(&mut self) {
+        if self.followers.len() == self.full.len() {
+            return;
+        }
+        for (number, event) in self.execs.untold() {
+            let message = FromShim::Event(event);
+            let mut told = false;
+            let followers = self.connections.iter();
+            for (connection_number, connection) in followers.filter(|(number, _)| self.followers.contains(number)) {
+                match send_any(connection.as_fd(), &message, &[]) {
+                    Ok(()) => told = true,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.full.push(*connection_number);
+                    }
+                    // It is gone, as will be seen soon.
+                    Err(_) => {}
+                }
+            }
+            self.mute_full_connections();
+            if told {
+                self.execs.told(number);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Waits for room in connections that have none.
+    fn mute_full_connections(&mut self) {
+        const BOTH: Interest = Interest {
+            read: true,
+            write: true,
+        };
+        self.full.sort_unstable();
+        self.full.dedup();
+        for (number, connection) in &self.connections {
+            if self.full.contains(number) {
+                let _ = self.poll.change(connection.as_fd(), Key::Connection(*number), BOTH);
+            }
+        }
+    }
+
+    fn may_be_told_again(&mut self, number: u32) {
+        self.full.retain(|full| *full != number);
+        for (known, connection) in &self.connections {
+            if *known == number {
+                let _ = self
+                    .poll
+                    .change(connection.as_fd(), Key::Connection(number), Interest::READ);
+            }
         }
     }
 
@@ -308,6 +405,8 @@ impl Monitor {
             Ok(None) | Err(_) => {
                 let (_, connection) = self.connections.swap_remove(index);
                 self.poll.remove(connection.as_fd());
+                self.full.retain(|full| *full != number);
+                self.followers.retain(|follower| *follower != number);
                 if self.connections.is_empty() && !self.child.is_started() {
                     // Nobody knows of this container, and nobody will start it.
                     self.abandon();
@@ -316,8 +415,29 @@ impl Monitor {
             }
         };
         match request {
-            ToShim::Hello => self.reply(index, Reply::Here(self.state.clone()), true),
+            ToShim::Hello => {
+                let here = Reply::HereAt {
+                    state: self.state.clone(),
+                    level: level::PRESENT,
+                };
+                self.reply(index, here, true);
+            }
             ToShim::Start => self.start(index),
+            ToShim::Exec { id, confirm } => {
+                let started = self.execs.start(id, confirm, fds, &self.child, &self.poll);
+                let answer = match started {
+                    Ok(pid) => Reply::ExecStarted { pid },
+                    Err(failure) => Reply::Failed(failure),
+                };
+                self.reply(index, answer, false);
+            }
+            ToShim::NextExec { from } => {
+                let next = self.execs.next(from);
+                if next.is_none() && !self.followers.contains(&number) {
+                    self.followers.push(number);
+                }
+                self.reply(index, Reply::NextExec(next), false);
+            }
             other => {
                 let answer = match self.carry_out(other, fds) {
                     Ok(()) => Reply::Done,
@@ -392,7 +512,11 @@ impl Monitor {
                 self.stdio.look_at_log(&self.poll);
                 Ok(())
             }
-            ToShim::Launch | ToShim::Hello | ToShim::Start => Err(Failure::invalid("not now")),
+            ToShim::ResizeExec { id, rows, columns } => self.execs.find(&id)?.resize(rows, columns),
+            ToShim::SignalExec { id, number } => self.execs.find(&id)?.signal(number),
+            ToShim::Launch | ToShim::Hello | ToShim::Start | ToShim::Exec { .. } | ToShim::NextExec { .. } => {
+                Err(Failure::invalid("not now"))
+            }
         }
     }
 
@@ -409,6 +533,8 @@ impl Monitor {
         let at_nanoseconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos() as i64);
+        // One that has not entered the cgroup yet would be missed there.
+        self.execs.end_all();
         let mut reason = None;
         if !self.own_pid_namespace
             && let Err(error) = self.child.cgroup().kill_all()
@@ -428,10 +554,8 @@ impl Monitor {
             reason,
         };
         let _ = write_file(&self.directory, files::EXIT, &exit);
-        let event = FromShim::Event(Event::Exited(exit));
-        for (_, connection) in &self.connections {
-            let _ = send_any(connection.as_fd(), &event, &[]);
-        }
+        self.tell_ends_of_execs();
+        self.tell(Event::Exited(exit));
         self.linger();
         exit_now(0)
     }
@@ -439,7 +563,7 @@ impl Monitor {
     /// Slow attachers may still fetch what they have not taken.
     fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
-        while self.stdio.is_behind() {
+        while self.stdio.is_behind() || self.execs.is_behind() {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut ready = Vec::new();
             if left.is_zero() || !self.poll.wait(Some(left), |event| ready.push(event)).unwrap_or(false) {
@@ -447,6 +571,7 @@ impl Monitor {
             }
             for event in ready {
                 match event.key {
+                    _ if event.owner != CONTAINER => drop(self.execs.handle(event)),
                     Key::Attacher(_) => self.stdio.handle(event, &self.poll),
                     Key::Process => self.poll.remove(self.child.pidfd.as_fd()),
                     Key::Listener => self.poll.remove(self.listener.as_fd()),

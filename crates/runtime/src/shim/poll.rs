@@ -1,7 +1,11 @@
 //! What a shim waits for: one epoll instance, and a key for each source.
+//!
+//! Every source has an owner: the container itself, or one of the further processes that were started in it. A [`Poll`]
+//! speaks for one owner; all of them share the instance.
 use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
+    rc::Rc,
     time::Duration,
 };
 
@@ -15,7 +19,7 @@ use rustix::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// The container's first process has ended.
+    /// The owner's process has ended.
     Process,
     /// A daemon comes back.
     Listener,
@@ -23,15 +27,24 @@ pub(crate) enum Key {
     Stdin,
     Stdout,
     Stderr,
-    /// Both input and output of the container.
+    /// Both input and output of the owner.
     Terminal,
     Attacher(u32),
     /// The kernel kills for want of memory, or might have.
     OutOfMemory,
+    /// A child on its way to exec has something to say.
+    Channel,
 }
 
+/// The container itself.
+pub(crate) const CONTAINER: u32 = 0;
+/// Owners have smaller numbers.
+pub(crate) const OWNERS: u32 = 1 << OWNER_BITS;
+
+const OWNER_BITS: u32 = 28;
+
 impl Key {
-    fn to_bits(self) -> u64 {
+    fn to_bits(self, owner: u32) -> u64 {
         let (kind, number) = match self {
             Key::Process => (0, 0),
             Key::Listener => (1, 0),
@@ -42,13 +55,14 @@ impl Key {
             Key::Terminal => (6, 0),
             Key::Attacher(number) => (7, number),
             Key::OutOfMemory => (8, 0),
+            Key::Channel => (9, 0),
         };
-        kind << 32 | u64::from(number)
+        kind << (32 + OWNER_BITS) | u64::from(owner) << 32 | u64::from(number)
     }
 
     fn from_bits(bits: u64) -> Key {
         let number = bits as u32;
-        match bits >> 32 {
+        match bits >> (32 + OWNER_BITS) {
             0 => Key::Process,
             1 => Key::Listener,
             2 => Key::Connection(number),
@@ -56,8 +70,9 @@ impl Key {
             4 => Key::Stdout,
             5 => Key::Stderr,
             6 => Key::Terminal,
+            7 => Key::Attacher(number),
             8 => Key::OutOfMemory,
-            _ => Key::Attacher(number),
+            _ => Key::Channel,
         }
     }
 }
@@ -65,6 +80,7 @@ impl Key {
 /// What happened at a source.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ready {
+    pub owner: u32,
     pub key: Key,
     pub readable: bool,
     pub writable: bool,
@@ -93,7 +109,8 @@ impl Interest {
 }
 
 pub(crate) struct Poll {
-    epoll: OwnedFd,
+    epoll: Rc<OwnedFd>,
+    owner: u32,
 }
 
 const EVENTS_AT_ONCE: usize = 16;
@@ -101,36 +118,46 @@ const EVENTS_AT_ONCE: usize = 16;
 impl Poll {
     pub fn new() -> io::Result<Poll> {
         Ok(Poll {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            epoll: Rc::new(epoll::create(CreateFlags::CLOEXEC)?),
+            owner: CONTAINER,
         })
+    }
+
+    /// The same instance, for sources of another owner.
+    pub fn of(&self, owner: u32) -> Poll {
+        debug_assert!(owner < OWNERS);
+        Poll {
+            epoll: Rc::clone(&self.epoll),
+            owner,
+        }
     }
 
     pub fn add(&self, fd: BorrowedFd, key: Key, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(
-            &self.epoll,
+            &*self.epoll,
             fd,
-            EventData::new_u64(key.to_bits()),
+            EventData::new_u64(key.to_bits(self.owner)),
             interest.flags(),
         )?)
     }
 
     /// For what only reports that something has changed.
     pub fn add_urgent(&self, fd: BorrowedFd, key: Key) -> io::Result<()> {
-        let data = EventData::new_u64(key.to_bits());
-        Ok(epoll::add(&self.epoll, fd, data, EventFlags::PRI)?)
+        let data = EventData::new_u64(key.to_bits(self.owner));
+        Ok(epoll::add(&*self.epoll, fd, data, EventFlags::PRI)?)
     }
 
     pub fn change(&self, fd: BorrowedFd, key: Key, interest: Interest) -> io::Result<()> {
         Ok(epoll::modify(
-            &self.epoll,
+            &*self.epoll,
             fd,
-            EventData::new_u64(key.to_bits()),
+            EventData::new_u64(key.to_bits(self.owner)),
             interest.flags(),
         )?)
     }
 
     pub fn remove(&self, fd: BorrowedFd) {
-        let _ = epoll::delete(&self.epoll, fd);
+        let _ = epoll::delete(&*self.epoll, fd);
     }
 
     /// Waits for something to happen; calls `handle` for each thing that did. False after a timeout.
@@ -140,19 +167,47 @@ impl Poll {
             tv_nsec: timeout.subsec_nanos().into(),
         });
         let mut events = [std::mem::MaybeUninit::<Event>::uninit(); EVENTS_AT_ONCE];
-        let (ready, _) = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+        let (ready, _) = match epoll::wait(&*self.epoll, &mut events, timeout.as_ref()) {
             Err(Errno::INTR) => return Ok(true),
             result => result?,
         };
         for event in ready.iter() {
             let flags = event.flags;
+            let bits = event.data.u64();
             handle(Ready {
-                key: Key::from_bits(event.data.u64()),
+                owner: (bits >> 32) as u32 & (OWNERS - 1),
+                key: Key::from_bits(bits),
                 readable: flags.contains(EventFlags::IN),
                 writable: flags.contains(EventFlags::OUT),
                 hung_up: flags.intersects(EventFlags::HUP | EventFlags::ERR),
             });
         }
         Ok(!ready.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_owners_survive_the_kernel() {
+        let keys = [
+            Key::Process,
+            Key::Listener,
+            Key::Connection(u32::MAX),
+            Key::Stdin,
+            Key::Stdout,
+            Key::Stderr,
+            Key::Terminal,
+            Key::Attacher(u32::MAX),
+            Key::Channel,
+        ];
+        for key in keys {
+            for owner in [CONTAINER, 1, OWNERS - 1] {
+                let bits = key.to_bits(owner);
+                assert_eq!((Key::from_bits(bits), (bits >> 32) as u32 & (OWNERS - 1)), (key, owner));
+            }
+        }
     }
 }

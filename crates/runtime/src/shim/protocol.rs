@@ -43,6 +43,32 @@ pub enum ToShim {
     /// More of the log has been delivered to a remote, or the container need not wait for that any more: look at the
     /// log's position again. Answered by `Done`.
     LogDelivered,
+    /// Run one more process in the container. Beside it: a memfd with the compiled plan and, for a client, a connected
+    /// stream socket. Answered by `ExecStarted` when the process exists, which is before its execve; the end of it, and
+    /// an execve that fails, come as events.
+    Exec {
+        id: ExecId,
+        /// Say by `Event::ExecRuns` that the execve succeeded.
+        confirm: bool,
+    },
+    /// New size of an exec's terminal, now or when it has one. Answered by `Done`, or `Failed` when the exec has ended.
+    ResizeExec { id: ExecId, rows: u16, columns: u16 },
+    /// Send a signal to an exec's process. Answered by `Done`, or `Failed` when it has ended.
+    SignalExec { id: ExecId, number: i32 },
+    /// For a daemon that comes back: answered by `NextExec`, the first exec whose number is at least this one.
+    /// An exec that has ended is told of once, and forgotten.
+    NextExec { from: u32 },
+}
+
+/// Names one exec: what clients see as 64 hexadecimal digits.
+pub type ExecId = [u8; 32];
+
+/// What a shim understands beyond its first protocol.
+pub mod level {
+    /// `Exec` and what belongs to it.
+    pub const EXEC: u32 = 1;
+    /// This version's.
+    pub const PRESENT: u32 = EXEC;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +88,19 @@ pub enum Reply {
     Done,
     /// Nothing of what was asked remains. After a failed `Launch` or `Start` the shim has undone everything and ends.
     Failed(Failure),
+    /// Answer to `Hello` of a shim that has a [`level`]; those of the first protocol say `Here`. Beside it: the
+    /// process's pidfd.
+    HereAt {
+        state: TaskState,
+        level: u32,
+    },
+    /// The exec's process exists.
+    ExecStarted {
+        /// In the daemon's PID namespace.
+        pid: i32,
+    },
+    /// Answer to `NextExec`; absent when there is no more.
+    NextExec(Option<ExecState>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +112,34 @@ pub enum Event {
     /// Only between `Launch` and its reply: the container's own network namespace is there, that of this process. What
     /// is made in it from now on costs the start no time of its own.
     Network { pid: i32 },
+    /// The exec's program runs. Only where it was asked for.
+    ExecRuns { id: ExecId },
+    /// The exec has ended. What it printed has been read, though its client may not have taken all of it yet.
+    ExecEnded(ExecExit),
+}
+
+/// One exec, as its shim knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecState {
+    pub number: u32,
+    pub id: ExecId,
+    /// 0 when it has ended.
+    pub pid: i32,
+    pub exit: Option<ExecExit>,
+    /// What the daemon wrote into the plan for its successors.
+    pub description: Vec<u8>,
+}
+
+/// How an exec ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecExit {
+    pub id: ExecId,
+    /// As a shell reports it: 0-255, 128+n for a signal; 127 or 126 where the program could not be executed.
+    pub code: i32,
+    /// Nanoseconds since the epoch.
+    pub at_nanoseconds: i64,
+    /// Why the program was never executed.
+    pub failure: Option<Failure>,
 }
 
 /// A living container, as its shim knows it.

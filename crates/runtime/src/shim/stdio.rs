@@ -34,6 +34,8 @@ pub(crate) struct Stdio {
     terminal: Option<OwnedFd>,
     _theirs: Option<OwnedFd>,
     is_terminal: bool,
+    /// Do attachers get frames? Those of a terminal do not, unless they ask.
+    framed: bool,
     /// Must the first attacher of standard input be its last?
     stdin_once: bool,
     /// Input that the process has not taken yet.
@@ -65,6 +67,7 @@ impl Stdio {
             terminal: None,
             _theirs: None,
             is_terminal: false,
+            framed: true,
             stdin_once,
             pending: Vec::new(),
             attachers: Vec::new(),
@@ -78,8 +81,8 @@ impl Stdio {
         match streams {
             Streams::Pipes { stdin, stdout, stderr } => {
                 stdio.stdin = stdin;
-                stdio.stdout = Some(stdout);
-                stdio.stderr = Some(stderr);
+                stdio.stdout = stdout;
+                stdio.stderr = stderr;
             }
             Streams::Terminal { ours, theirs } => {
                 if open_stdin {
@@ -89,6 +92,7 @@ impl Stdio {
                 stdio.terminal = Some(ours);
                 stdio._theirs = Some(theirs);
                 stdio.is_terminal = true;
+                stdio.framed = false;
             }
         }
         stdio.update(poll);
@@ -103,6 +107,19 @@ impl Stdio {
             attacher.refuse_input();
         }
         self.attachers.push(attacher);
+        self.update(poll);
+    }
+
+    /// What attachers get from now on, frames or raw bytes, whatever the streams are.
+    pub fn set_framed(&mut self, framed: bool) {
+        self.framed = framed;
+    }
+
+    /// Gives attachers a word of ours, as if the process had printed it.
+    pub fn say(&mut self, text: &str, poll: &Poll) {
+        for attacher in &mut self.attachers {
+            attacher.give(Stream::Stdout, text.as_bytes(), self.framed);
+        }
         self.update(poll);
     }
 
@@ -202,7 +219,7 @@ impl Stdio {
         }
         let data = &self.block[..length];
         for attacher in &mut self.attachers {
-            attacher.give(stream, data, self.is_terminal);
+            attacher.give(stream, data, self.framed);
         }
         if let Some(log) = &mut self.log {
             log.feed(stream, data);
@@ -292,6 +309,23 @@ impl Stdio {
         for attacher in &mut self.attachers {
             attacher.register(poll, has_room);
         }
+    }
+
+    /// The process has ended: input ends, and what is there is read, even past slow attachers, whose queues hold it.
+    /// Children of the process may print on, for as long as the streams are not closed.
+    pub fn read_out(&mut self, poll: &Poll) {
+        self.close_stdin(poll);
+        // Held open by us, it would never end.
+        self._theirs = None;
+        for key in [Key::Stdout, Key::Stderr, Key::Terminal] {
+            while self.read_block(key, poll) {}
+        }
+        self.update(poll);
+    }
+
+    /// Can nobody print any more?
+    pub fn is_closed(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none() && self.terminal.is_none()
     }
 
     /// The process has ended: reads what it left, even past slow attachers, whose queues hold it. Bounded by what the

@@ -4,7 +4,7 @@ use std::{fs, os::fd::AsFd, path::Path};
 use corten_runtime::{
     shim::{
         connection::{receive, reconnect, send},
-        protocol::{FromShim, Reply, ToShim},
+        protocol::{FromShim, Reply, ToShim, level},
     },
     state::{clean_up, read_exit, read_state},
 };
@@ -75,7 +75,8 @@ fn a_new_daemon_finds_the_shim() {
     let reply = container.ask(ToShim::Hello, &[]).unwrap();
     let mut wanted = state;
     wanted.started = true;
-    assert_eq!(reply, Reply::Here(wanted));
+    let level = level::PRESENT;
+    assert_eq!(reply, Reply::HereAt { state: wanted, level });
     assert!(container.pidfd.is_some());
     container.signal(15);
     assert_eq!(container.wait().code, 3);

@@ -333,7 +333,7 @@ impl Container {
             match message {
                 FromShim::Reply(reply) => return reply,
                 FromShim::Event(Event::Exited(exit)) => self.exit = Some(exit),
-                FromShim::Event(Event::OutOfMemory | Event::Network { .. }) => {}
+                FromShim::Event(_) => {}
             }
         }
     }

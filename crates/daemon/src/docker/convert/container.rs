@@ -11,6 +11,7 @@ use corten_api::types::{
     },
 };
 use corten_engine::container::{
+    health::{Health, Probe, Status},
     record::{self, Record},
     state::{Phase, State},
     view::ContainerView,
@@ -20,6 +21,7 @@ use corten_engine::task::{
     spec::{MASKED, READ_ONLY},
 };
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::docker::convert::{
     container_network::{self, Networks},
@@ -89,7 +91,7 @@ pub fn inspect(view: &ContainerView, host: &Host, networks: &Networks) -> Contai
         mount_label: String::new(),
         process_label: String::new(),
         apparmor_profile: String::new(),
-        exec_ids: None,
+        exec_ids: Some(view.execs.clone()).filter(|ids| !ids.is_empty()),
         host_config: host_config(&record.host_config, host),
         graph_driver: GraphDriver {
             data: Some(view.storage_data.clone()),
@@ -116,8 +118,24 @@ fn state(state: &State) -> ContainerState {
         error: state.error.clone(),
         started_at: rfc3339(state.started_at),
         finished_at: rfc3339(state.finished_at),
-        health: None,
+        health: state.health.as_ref().map(health),
     }
+}
+
+fn health(health: &Health) -> Value {
+    let entry = |probe: &Probe| {
+        json!({
+            "Start": rfc3339(Some(probe.start)),
+            "End": rfc3339(Some(probe.end)),
+            "ExitCode": probe.exit_code,
+            "Output": probe.output,
+        })
+    };
+    json!({
+        "Status": health.status.name(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(entry).collect::<Vec<_>>(),
+    })
 }
 
 /// The sentence that `ps` prints.
@@ -125,7 +143,14 @@ pub fn status(state: &State, now: Timestamp) -> String {
     let since = |time: Option<Timestamp>| time.map(|time| human_duration(time, now));
     match state.phase {
         Phase::Created | Phase::Starting => "Created".to_owned(),
-        Phase::Running => format!("Up {}", since(state.started_at).unwrap_or_default()),
+        Phase::Running => {
+            let health = match state.health.as_ref().map(|health| health.status) {
+                None => String::new(),
+                Some(Status::Starting) => " (health: starting)".to_owned(),
+                Some(status) => format!(" ({})", status.name()),
+            };
+            format!("Up {}{health}", since(state.started_at).unwrap_or_default())
+        }
         Phase::Paused => format!("Up {} (Paused)", since(state.started_at).unwrap_or_default()),
         Phase::Removing => "Removal In Progress".to_owned(),
         Phase::Dead => "Dead".to_owned(),
@@ -282,6 +307,7 @@ mod tests {
             hostname_path: String::new(),
             hosts_path: String::new(),
             resolv_conf_path: String::new(),
+            execs: Vec::new(),
             storage_driver: "overlay2".to_owned(),
             storage_data: BTreeMap::new(),
             size_rw: None,

@@ -360,6 +360,7 @@ mod tests {
             hostname_path: String::new(),
             hosts_path: String::new(),
             resolv_conf_path: String::new(),
+            execs: Vec::new(),
             storage_driver: String::new(),
             storage_data: BTreeMap::new(),
             size_rw: None,
