@@ -299,7 +299,8 @@ mod tests {
             state: State {
                 phase,
                 started_at: Timestamp::from_second(1_700_000_000).ok(),
-                finished_at: (phase == Phase::Exited).then(|| Timestamp::from_second(1_700_000_060).unwrap()),
+                finished_at: matches!(phase, Phase::Exited | Phase::Restarting)
+                    .then(|| Timestamp::from_second(1_700_000_060).unwrap()),
                 ..State::default()
             },
             image_name: "busybox:latest".to_owned(),
