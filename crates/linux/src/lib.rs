@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod bpf;
 pub mod caps;
+pub mod datagram;
 pub mod fd;
 pub mod iptables;
 pub mod memory;

@@ -6,13 +6,15 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use corten_linux::datagram;
 use rustix::{io::Errno, net::sockopt::set_socket_linger};
 use tokio::{
-    io::copy_bidirectional,
+    io::{Interest, copy_bidirectional},
     net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
     task::JoinSet,
@@ -99,7 +101,10 @@ struct Client {
     seen: Arc<Mutex<Instant>>,
 }
 
-type Clients = Arc<Mutex<HashMap<SocketAddr, Client>>>;
+/// Who asks, and at which address of ours: answers come from there.
+type Asker = (SocketAddr, Option<IpAddr>);
+
+type Clients = Arc<Mutex<HashMap<Asker, Client>>>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,29 +117,33 @@ pub(super) async fn udp(socket: Arc<UdpSocket>, route: Route) {
     loop {
         // The buffer lives only while there is something to read: thousands of ports may wait.
         let ready = socket.readable().await;
-        let mut datagram = Vec::with_capacity(DATAGRAM);
-        let received = ready.and_then(|()| socket.try_recv_buf_from(&mut datagram));
-        let peer = match received {
-            Ok((_, peer)) => peer,
+        let mut datagram = vec![0; DATAGRAM];
+        let received =
+            ready.and_then(|()| socket.try_io(Interest::READABLE, || datagram::receive(socket.as_fd(), &mut datagram)));
+        let asker = match received {
+            Ok((length, peer, asked)) => {
+                datagram.truncate(length);
+                (peer, asked)
+            }
             Err(error) if error.raw_os_error() == Some(Errno::NOTSOCK.raw_os_error()) => return,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             // What an earlier answer met on its way.
             Err(_) => continue,
         };
         while answers.try_join_next().is_some() {}
-        let known = locked(&clients).get(&peer).map(|client| {
+        let known = locked(&clients).get(&asker).map(|client| {
             *locked(&client.seen) = Instant::now();
             client.socket.clone()
         });
         let towards = match known {
             Some(towards) => Some(towards),
-            None => match welcome(&clients, peer, &route).await {
+            None => match welcome(&clients, asker, &route).await {
                 Some((towards, seen)) => {
                     let (host, clients) = (socket.clone(), clients.clone());
                     let container = towards.clone();
                     answers.spawn(async move {
-                        answer(&host, peer, &container, &seen).await;
-                        locked(&clients).remove(&peer);
+                        answer(&host, asker, &container, &seen).await;
+                        locked(&clients).remove(&asker);
                     });
                     Some(towards)
                 }
@@ -149,11 +158,11 @@ pub(super) async fn udp(socket: Arc<UdpSocket>, route: Route) {
 }
 
 /// A socket for a new client; none when there are too many, or nowhere to go.
-async fn welcome(clients: &Clients, peer: SocketAddr, route: &Route) -> Option<(Arc<UdpSocket>, Arc<Mutex<Instant>>)> {
+async fn welcome(clients: &Clients, asker: Asker, route: &Route) -> Option<(Arc<UdpSocket>, Arc<Mutex<Instant>>)> {
     if locked(clients).len() >= CLIENTS {
         return None;
     }
-    let target = route.target(peer)?;
+    let target = route.target(asker.0)?;
     let any = match target {
         SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
@@ -167,12 +176,12 @@ async fn welcome(clients: &Clients, peer: SocketAddr, route: &Route) -> Option<(
         socket: socket.clone(),
         seen: seen.clone(),
     };
-    locked(clients).insert(peer, client);
+    locked(clients).insert(asker, client);
     Some((socket, seen))
 }
 
 /// Brings a client what the container answers, until both have been silent for a while.
-async fn answer(host: &UdpSocket, peer: SocketAddr, container: &UdpSocket, seen: &Mutex<Instant>) {
+async fn answer(host: &UdpSocket, (peer, asked): Asker, container: &UdpSocket, seen: &Mutex<Instant>) {
     loop {
         let silent_until = *locked(seen) + UDP_IDLE;
         let Ok(ready) = timeout(
@@ -190,7 +199,8 @@ async fn answer(host: &UdpSocket, peer: SocketAddr, container: &UdpSocket, seen:
         match ready.and_then(|()| container.try_recv_buf(&mut datagram)) {
             Ok(_) => {
                 *locked(seen) = Instant::now();
-                let _ = host.send_to(&datagram, peer).await;
+                let send = || datagram::send(host.as_fd(), &datagram, peer, asked);
+                let _ = host.async_io(Interest::WRITABLE, send).await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Nobody listens there yet.

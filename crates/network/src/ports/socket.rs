@@ -4,9 +4,10 @@
 //! and connections of the past (TIME_WAIT) are in nobody's way.
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
 };
 
+use corten_linux::datagram::tell_destination;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt},
@@ -55,6 +56,10 @@ pub(super) fn hold(protocol: Protocol, hold: Hold, port: u16) -> Result<Option<O
         sockopt::set_ipv6_v6only(&fd, hold != Hold::Every)?;
     }
     if protocol == Protocol::Udp {
+        if hold.address().is_unspecified() {
+            tell_destination(fd.as_fd(), address.is_ipv6())
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
         bind(&fd, &address)?;
     } else {
         sockopt::set_socket_reuseaddr(&fd, true)?;

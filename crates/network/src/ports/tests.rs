@@ -293,6 +293,14 @@ fn datagrams_are_forwarded_and_answers_find_their_clients() {
                 assert_eq!(buffer[..length], [number as u8, round]);
             }
         }
+        // An answer comes from where the question went.
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
+        client.send_to(b"who", "127.0.0.5:8080").expect("sent");
+        let (length, peer) = server.recv_from(&mut buffer).expect("forwarded");
+        server.send_to(&buffer[..length], peer).expect("sent");
+        let (_, from) = client.recv_from(&mut buffer).expect("answered");
+        assert_eq!(from.to_string(), "127.0.0.5:8080");
         drop(claim);
         UdpSocket::bind("[::]:8080").expect("free at once");
     });
