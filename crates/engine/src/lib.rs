@@ -104,6 +104,7 @@ pub mod log {
 }
 pub mod names;
 pub mod network {
+    pub mod configuration;
     pub mod networks;
     pub mod open;
     pub mod record;

@@ -77,7 +77,7 @@ fn both_clients_fail_the_same() {
         "network create host",
         "network create -d weave other",
         "network create -d overlay other",
-        "network create --config-only other",
+        "network create --config-from nothing other",
         "network create --subnet 10.71.9.0/24 other",
         "network create --subnet 10.0.0.0/33 other",
         "network create --gateway 10.0.0.1 other",
@@ -125,7 +125,11 @@ fn networks_that_cannot_be_are_refused_with_dockerds_statuses() {
     assert_eq!(with("Driver", json!("overlay")).0, 403);
     assert_eq!(with("Ingress", json!(true)).0, 403);
     assert_eq!(with("Scope", json!("swarm")).0, 403);
-    assert_eq!(with("ConfigOnly", json!(true)).0, 501);
+    assert_eq!(
+        create(json!({"Name": "n", "ConfigOnly": true, "Internal": true})).0,
+        403
+    );
+    assert_eq!(with("ConfigFrom", json!({"Network": "absent"})).0, 404);
     let pool = json!({"Config": [{"Subnet": "10.0.0.1/8", "Gateway": "x"}, {"Subnet": "y"}]});
     assert_eq!(
         with("IPAM", pool),

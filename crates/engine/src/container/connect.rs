@@ -78,6 +78,7 @@ impl Supervised {
     }
 
     fn check_may_join(&self, network: &NetworkRecord) -> Result<()> {
+        endpoints::refuse_configuration(network)?;
         let mode = self.network_mode();
         if matches!(mode, NetworkMode::Container(_)) {
             return Err(Error::invalid(SHARED_NETWORK));

@@ -8,7 +8,7 @@ use corten_network::model::{AttachRequest, DnsRequest, Driver, EndpointRequest, 
 use crate::{
     container::{etc, interface_sysctls, mode::NetworkMode, ports, record::Record},
     context::Context,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     names,
     network::record::NetworkRecord,
 };
@@ -28,6 +28,7 @@ pub fn attach_request(record: &Record, context: &Context) -> Result<Option<Attac
     let mut endpoints = Vec::new();
     for (name, wish) in in_order(record, mode) {
         let network = context.network_records.find(name)?;
+        refuse_configuration(&network)?;
         if !matches!(network.network.driver, Driver::Host | Driver::Null) {
             endpoints.push(endpoint_request(record, &network, &wish.clone().unwrap_or_default())?);
         }
@@ -42,6 +43,17 @@ pub fn attach_request(record: &Record, context: &Context) -> Result<Option<Attac
         },
         publish_all: ports::published_at_random(&record.config, &record.host_config)?,
     }))
+}
+
+/// Nobody is on a network that is only a configuration.
+pub fn refuse_configuration(network: &NetworkRecord) -> Result<()> {
+    match network.config_only {
+        true => Err(Error::new(
+            Kind::Forbidden,
+            "cannot create endpoint on configuration-only network",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The network that the container was made for comes first, then the others by name.

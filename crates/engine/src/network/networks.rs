@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     network::record::NetworkRecord,
 };
 
@@ -58,6 +58,21 @@ impl Networks {
         let mut by_id = self.by_id.write().expect("no panic while locked");
         by_id.insert(record.network.id.clone(), Arc::clone(&record));
         record
+    }
+
+    /// Adds one whose name nobody has.
+    pub fn insert_new(&self, record: NetworkRecord) -> Result<Arc<NetworkRecord>> {
+        let mut by_id = self.by_id.write().expect("no panic while locked");
+        let name = &record.network.name;
+        if by_id.values().any(|other| other.network.name == *name) {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("network with name {name} already exists"),
+            ));
+        }
+        let record = Arc::new(record);
+        by_id.insert(record.network.id.clone(), Arc::clone(&record));
+        Ok(record)
     }
 
     pub fn remove(&self, id: &str) {

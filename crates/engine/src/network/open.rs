@@ -49,10 +49,13 @@ pub fn load(context: &Context) -> Result<()> {
 /// rest from working.
 pub fn restore(context: &Context, running: &[Restored]) -> Result<()> {
     let records = context.network_records.all();
-    let networks: Vec<Network> = records.iter().map(|record| record.network.clone()).collect();
+    let made = records.iter().filter(|record| !record.config_only);
+    let networks: Vec<Network> = made.map(|record| record.network.clone()).collect();
     for (what, error) in context.networks.restore(&networks, running) {
         tracing::error!(%what, error = %causes(&error), "cannot restore a network or an attachment");
     }
+    // Whoever names a bridge of its own does not mean to go without it.
+    context.networks.check_default().map_err(in_words)?;
     // A host on which no default network can be made has containers with other networks, or with none.
     if let Err(error) = settle_default(context, running) {
         tracing::error!(%error, "the default network is not as it is configured");
@@ -113,6 +116,8 @@ fn predefined(network: Network, configured: Option<NetworkRequest>) -> NetworkRe
         ipam_driver: "default".to_owned(),
         ipam_options: BTreeMap::new(),
         configured,
+        config_only: false,
+        config_from: None,
     }
 }
 
@@ -138,7 +143,8 @@ pub fn in_words(error: network::Error) -> Error {
     crate::container::attachment::named(error, "")
 }
 
-fn bare(name: &str, driver: Driver) -> Network {
+/// A network of which the kernel knows nothing.
+pub fn bare(name: &str, driver: Driver) -> Network {
     Network {
         id: names::random_id(),
         name: name.to_owned(),

@@ -19,6 +19,12 @@ pub struct NetworkRecord {
     /// What it was made from: which subnets somebody chose, and of the default network its configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configured: Option<NetworkRequest>,
+    /// Only a configuration, for other networks to be made from: nothing of it is in the kernel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub config_only: bool,
+    /// The name of the network that it was configured by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_from: Option<String>,
 }
 
 impl NetworkRecord {
@@ -56,4 +62,7 @@ pub struct CreateNetwork {
     pub labels: BTreeMap<String, String>,
     pub ipam_driver: String,
     pub ipam_options: BTreeMap<String, String>,
+    pub config_only: bool,
+    /// The network that says how; the request itself has only a name and a driver then.
+    pub config_from: Option<String>,
 }

@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Kind, Result},
     filter, names,
     network::{
+        configuration,
         open::{self, KIND, PREDEFINED, in_words},
         record::{CreateNetwork, NetworkEndpoint, NetworkRecord, NetworkView},
     },
@@ -59,7 +60,13 @@ impl NetworkService {
         }
         check_name(&asked.request.name)?;
         let context = Arc::clone(&self.context);
-        let record = blocking(move || make(&context, asked)).await?;
+        let record = blocking(move || {
+            if asked.config_only {
+                return configuration::keep(&context, asked);
+            }
+            make(&context, configuration::apply(&context, asked)?)
+        })
+        .await?;
         self.tell("create", &record);
         Ok(record.network.id.clone())
     }
@@ -108,6 +115,7 @@ impl NetworkService {
             ));
         }
         self.refuse_members(&record)?;
+        configuration::refuse_used(&self.context, &record)?;
         let (context, id) = (Arc::clone(&self.context), record.network.id.clone());
         blocking(move || {
             match context.networks.remove(&id) {
@@ -157,6 +165,7 @@ impl NetworkService {
                 .iter()
                 .any(|label| filter::labels_match(std::slice::from_ref(label), labels));
             if is_predefined(&record.network)
+                || record.config_only
                 || !view.endpoints.is_empty()
                 || spared
                 || !filter::labels_match(values("label"), labels)
@@ -243,17 +252,11 @@ fn make(context: &Context, asked: CreateNetwork) -> Result<Arc<NetworkRecord>> {
         labels,
         ipam_driver,
         ipam_options,
+        config_from,
+        ..
     } = asked;
     let mut kept = None;
     let keep = |model: &Network| {
-        // One network is made at a time, so nobody takes the name between this and the record.
-        let records = context.network_records.all();
-        if records.iter().any(|record| record.network.name == model.name) {
-            return Err(network::Error::conflict(format!(
-                "network with name {} already exists",
-                model.name
-            )));
-        }
         let record = NetworkRecord {
             network: model.clone(),
             created: Timestamp::now(),
@@ -265,10 +268,13 @@ fn make(context: &Context, asked: CreateNetwork) -> Result<Arc<NetworkRecord>> {
             },
             ipam_options,
             configured: Some(request.clone()),
+            config_only: false,
+            config_from,
         };
-        open::save(context, &record).map_err(|error| network::Error::system(error.to_string()))?;
-        kept = Some(context.network_records.insert(record));
-        Ok(())
+        let taken = |error: Error| network::Error::conflict(error.to_string());
+        let record = context.network_records.insert_new(record).map_err(taken)?;
+        let record = kept.insert(record);
+        open::save(context, record).map_err(|error| network::Error::system(error.to_string()))
     };
     let made = context.networks.create(&id, &request, keep);
     match (made, kept) {

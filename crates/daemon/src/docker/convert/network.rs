@@ -1,7 +1,7 @@
 //! A network as the Engine API shows it: the entry of a list, the document of an inspection.
 use std::collections::BTreeMap;
 
-use corten_api::types::network::{Ipam, IpamPool, Network, NetworkContainer};
+use corten_api::types::network::{ConfigReference, Ipam, IpamPool, Network, NetworkContainer};
 use corten_engine::network::record::{NetworkEndpoint, NetworkView};
 use corten_network::model::{Network as Made, Subnet};
 
@@ -29,6 +29,10 @@ pub fn summary(view: &NetworkView) -> Network {
         },
         internal: network.internal,
         attachable: record.attachable,
+        config_only: record.config_only,
+        config_from: ConfigReference {
+            network: record.config_from.clone().unwrap_or_default(),
+        },
         options: options(network),
         labels: record.labels.clone(),
         ..Network::default()
@@ -165,6 +169,8 @@ mod tests {
             ipam_driver: "default".to_owned(),
             ipam_options: BTreeMap::new(),
             configured: None,
+            config_only: false,
+            config_from: None,
         };
         let end = |container: &str, endpoint| NetworkEndpoint {
             container: container.to_owned(),

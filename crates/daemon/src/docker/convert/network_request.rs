@@ -40,12 +40,18 @@ pub fn create(asked: NetworkCreateRequest, defaults: &DefaultOptions) -> Result<
         )));
     }
     refuse_absent(&asked)?;
+    check_configuration(&asked)?;
+    let config_from = configured_by(&asked).map(str::to_owned);
     let mut options = asked.options;
     let driver = match asked.driver.as_str() {
         "" => "bridge",
         driver => driver,
     };
-    for (key, value) in defaults.get(driver).into_iter().flatten() {
+    // What a configuration says is all that is said.
+    let defaults = defaults
+        .get(driver)
+        .filter(|_| !asked.config_only && config_from.is_none());
+    for (key, value) in defaults.into_iter().flatten() {
         options.entry(key.clone()).or_insert_with(|| value.clone());
     }
     let ipv4 = family(asked.enable_ipv4, &mut options, ENABLE_IPV4)?;
@@ -66,6 +72,8 @@ pub fn create(asked: NetworkCreateRequest, defaults: &DefaultOptions) -> Result<
         labels: asked.labels,
         ipam_driver: ipam.driver,
         ipam_options: ipam.options.unwrap_or_default(),
+        config_only: asked.config_only,
+        config_from,
     })
 }
 
@@ -80,22 +88,52 @@ fn refuse_absent(asked: &NetworkCreateRequest) -> Result<(), ApiError> {
     if asked.ingress {
         return Err(forbidden("Ingress network can only be global scope network"));
     }
-    if asked.config_only {
-        return Err(ApiError::not_implemented(
-            "a network that only holds configuration (ConfigOnly)",
-        ));
-    }
-    if asked.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-        return Err(ApiError::not_implemented(
-            "a network configured by another (ConfigFrom)",
-        ));
-    }
     if !DRIVERS.contains(&asked.driver.as_str()) {
         return Err(ApiError::not_found(missing_plugin(&asked.driver)));
     }
     match asked.ipam.as_ref().map_or("", |ipam| ipam.driver.as_str()) {
         "" | "default" | "null" => Ok(()),
         other => Err(ApiError::not_found(missing_plugin(other))),
+    }
+}
+
+/// The network whose configuration is to be taken.
+fn configured_by(asked: &NetworkCreateRequest) -> Option<&str> {
+    let from = asked.config_from.as_ref().map(|from| from.network.as_str());
+    from.filter(|name| !name.is_empty())
+}
+
+/// A configuration is not a network, and a network has one configuration.
+fn check_configuration(asked: &NetworkCreateRequest) -> Result<(), ApiError> {
+    if asked.config_only && (asked.internal || asked.attachable) {
+        return Err(forbidden(
+            "configuration network can only contain network specific fields. Network operator fields like [ ingress | \
+             internal | attachable | scope ] are not supported.",
+        ));
+    }
+    if configured_by(asked).is_none() {
+        return Ok(());
+    }
+    if asked.config_only {
+        return Err(forbidden(
+            "a configuration network cannot depend on another configuration network",
+        ));
+    }
+    let ipam = asked.ipam.as_ref();
+    let addresses = ipam.is_some_and(|ipam| {
+        ipam.config.as_ref().is_some_and(|pools| !pools.is_empty())
+            || ipam.options.as_ref().is_some_and(|options| !options.is_empty())
+    });
+    if addresses || asked.enable_ipv4.is_some() || asked.enable_ipv6 == Some(true) || !asked.labels.is_empty() {
+        return Err(forbidden(
+            "user specified configurations are not supported if the network depends on a configuration network",
+        ));
+    }
+    match asked.options.is_empty() {
+        true => Ok(()),
+        false => Err(forbidden(
+            "network driver options are not supported if the network depends on a configuration network",
+        )),
     }
 }
 
@@ -409,7 +447,11 @@ mod tests {
         assert_eq!(driver("overlay").0, 403);
         assert_eq!(refusal(request(|request| request.ingress = true)).0, 403);
         assert_eq!(refusal(request(|request| request.scope = "swarm".to_owned())).0, 403);
-        assert_eq!(refusal(request(|request| request.config_only = true)).0, 501);
+        let both = request(|request| {
+            request.config_only = true;
+            request.attachable = true;
+        });
+        assert_eq!(refusal(both).0, 403);
         assert_eq!(refusal(request(|request| request.name = String::new())).0, 400);
         assert_eq!(
             refusal(request(|request| request.name = "host".to_owned())),
