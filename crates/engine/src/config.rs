@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use corten_api::types::container::Ulimit;
-use corten_network::{controller, model::NetworkRequest};
+use corten_network::{config::Config, firewall::model::Switched, model::NetworkRequest};
 
 use crate::task::security::Seccomp;
 
@@ -119,7 +119,7 @@ impl Live {
 /// The operator's part of networks, beside what the network crate needs.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    pub controller: controller::Config,
+    pub controller: Config,
     /// Subnet, gateway and options of the default `bridge` network (`--bip`, `--fixed-cidr`, `--icc`, `--mtu`, …).
     pub default_bridge: NetworkRequest,
     /// No default bridge at all (`--bridge none`).
@@ -155,7 +155,7 @@ impl Default for EngineConfig {
 impl Default for NetworkConfig {
     fn default() -> NetworkConfig {
         NetworkConfig {
-            controller: controller::Config {
+            controller: Config {
                 table: "corten".to_owned(),
                 bridge: "corten0".to_owned(),
                 address_pools: Vec::new(),
@@ -163,6 +163,10 @@ impl Default for NetworkConfig {
                 dns: Vec::new(),
                 resolv_conf: PathBuf::from("/etc/resolv.conf"),
                 default_publish_address: None,
+                firewall: Switched::ON,
+                forward: true,
+                direct_routing: false,
+                bridge_is_made: false,
                 proxy: true,
             },
             default_bridge: NetworkRequest::default(),

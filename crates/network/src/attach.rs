@@ -33,13 +33,13 @@ impl Controller {
             container: request.container.clone(),
             sandbox: hexadecimal::<32>(),
             endpoints: reserving.endpoints(),
+            wishes: wishes(request),
             dns: request.dns.clone(),
             ..Attachment::default()
         };
         choose_defaults(&mut attachment, &reserving.joined);
         let mut held = Held::new(attachment, Vec::new());
         held.networks.clone_from(&reserving.joined);
-        held.wishes = wishes(request);
         self.claim(&mut held)?;
         reserving.keep();
         let attachment = held.attachment.clone();
@@ -62,7 +62,7 @@ impl Controller {
     /// Host ports, where there are none yet and a network of the container's leads out by the host.
     fn claim(&self, held: &mut Held) -> Result<()> {
         let targets = held.targets();
-        if held.claim.is_some() || held.wishes.is_empty() || targets.is_empty() {
+        if held.claim.is_some() || held.attachment.wishes.is_empty() || targets.is_empty() {
             return Ok(());
         }
         let binding = self.binding(held);
@@ -70,7 +70,7 @@ impl Controller {
             host_ip: wish.host_ip.or(binding),
             ..wish.clone()
         };
-        let wishes: Vec<PortRequest> = held.wishes.iter().map(somewhere).collect();
+        let wishes: Vec<PortRequest> = held.attachment.wishes.iter().map(somewhere).collect();
         let families = Families {
             ipv4: targets.ipv4.is_some(),
             ipv6: targets.ipv6.is_some() || self.config.proxy,

@@ -4,18 +4,15 @@
 //! outlive the process goes back to the caller as [`model`](crate::model) data. A verb that fails leaves nothing behind.
 //! The verbs on containers are in [`attach`](crate::attach), what a new daemon does in [`restore`](crate::restore).
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     error::Error as _,
-    net::IpAddr,
     os::fd::BorrowedFd,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, RwLock},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use ipnet::IpNet;
-
 use crate::{
-    bridge::{self, BridgeSpec},
+    bridge,
+    config::Config,
     dns::resolver::{self, Resolver},
     error::{Error, Result},
     firewall::{keeper::Keeper, model::Opened, table::Firewall},
@@ -24,34 +21,13 @@ use crate::{
     held::Held,
     host,
     ipam::pools::Pools,
+    mend::{self, Known},
     model::{Attachment, Driver, Network, NetworkRequest, Warning},
-    networks::{Live, Options},
+    networks::Live,
     plan,
     ports::publisher::Publisher,
     vlan, wiring,
 };
-
-/// What an operator decides about networks.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Name of the nftables table (family inet), and the prefix of everything else that could meet another daemon.
-    pub table: String,
-    /// Name of the default network's bridge.
-    pub bridge: String,
-    /// Where subnets are taken from: a pool, and the prefix length of each subnet. Docker's when empty.
-    pub address_pools: Vec<(IpNet, u8)>,
-    /// What tells this engine from every other on this host and elsewhere (its data root): local IPv6 prefixes derive
-    /// from it.
-    pub identity: String,
-    /// Resolvers of containers that name none; the host's /etc/resolv.conf when empty.
-    pub dns: Vec<IpAddr>,
-    /// The host's resolver configuration.
-    pub resolv_conf: PathBuf,
-    /// Where ports are published that name no address.
-    pub default_publish_address: Option<IpAddr>,
-    /// Publish to 127.0.0.1 and [::1] too where the kernel alone cannot (`userland-proxy`).
-    pub proxy: bool,
-}
 
 /// What came of a container's attachment after a restart of the daemon.
 pub struct Restored<'a> {
@@ -68,12 +44,7 @@ pub struct Controller {
     pub(crate) publisher: Publisher,
     pub(crate) resolver: Resolver,
     pools: Pools,
-    /// By id. Written by the few verbs on networks; the lock is held for a look only.
-    networks: RwLock<BTreeMap<String, Arc<Live>>>,
-    /// One network is made or removed at a time: each must see the others' subnets.
-    making: Mutex<()>,
-    /// By the container's id.
-    held: Mutex<HashMap<String, Arc<Mutex<Held>>>>,
+    known: Known,
 }
 
 impl Controller {
@@ -84,7 +55,7 @@ impl Controller {
         let names = resolver::Config {
             resolv_conf: config.resolv_conf.clone(),
         };
-        let firewall = Arc::new(Firewall::open(&config.table));
+        let firewall = Arc::new(Firewall::open_for(&config.table, config.firewall));
         // Guarded first, opened then: what forwards for us never does so for others.
         let guard = Arc::clone(&firewall);
         let guard = Box::new(move |opened: &_| guard.set_opened(opened));
@@ -93,7 +64,12 @@ impl Controller {
             tracing::warn!("bridge networks will not work: {error}: {cause}");
             Opened::default()
         });
-        let forwarding = Forwarding::open(&config.table, &opened, guard)?;
+        let known = Known::default();
+        let lost = {
+            let (known, config) = (known.clone(), config.clone());
+            Box::new(move |names: Option<&[String]>| known.mend(&config, names))
+        };
+        let forwarding = Forwarding::open(&config.table, &opened, guard, lost)?;
         Ok(Controller {
             _keeper: Keeper::start(Arc::clone(&firewall)).ok(),
             firewall,
@@ -101,9 +77,7 @@ impl Controller {
             publisher: Publisher::new(runtime.clone(), config.proxy),
             resolver: Resolver::open(runtime, names),
             pools: Pools::new(&config.address_pools, &config.identity)?,
-            networks: RwLock::default(),
-            making: Mutex::default(),
-            held: Mutex::default(),
+            known,
             config,
         })
     }
@@ -137,9 +111,12 @@ impl Controller {
         default_bridge: Option<&str>,
         keep: impl FnOnce(&Network) -> Result<()>,
     ) -> Result<Network> {
-        let _alone = self.making.lock().expect("no panic while locked");
+        let _alone = self.known.making.lock().expect("no panic while locked");
         let live: Vec<Arc<Live>> = self.all();
         let existing: Vec<&Network> = live.iter().map(|live| &live.network).collect();
+        if default_bridge.is_some() {
+            self.check_default()?;
+        }
         let network = plan::plan(
             id,
             request,
@@ -158,9 +135,14 @@ impl Controller {
         made.map(|()| network)
     }
 
+    /// Is the default network's bridge there, where somebody else makes it?
+    pub fn check_default(&self) -> Result<()> {
+        mend::check_default(&self.config)
+    }
+
     /// Takes a network away. Its endpoints must be gone.
     pub fn remove(&self, id: &str) -> Result<()> {
-        let _alone = self.making.lock().expect("no panic while locked");
+        let _alone = self.known.making.lock().expect("no panic while locked");
         let live = self.find(id)?;
         live.close().map_err(|members| {
             let members: Vec<&str> = members.iter().map(|id| id.get(..12).unwrap_or(id)).collect();
@@ -174,13 +156,13 @@ impl Controller {
             live.reopen();
             return Err(error);
         }
-        self.networks.write().expect("no panic while locked").remove(id);
+        self.known.networks.write().expect("no panic while locked").remove(id);
         Ok(())
     }
 
     /// A network that is live.
     pub(crate) fn find(&self, id: &str) -> Result<Arc<Live>> {
-        let networks = self.networks.read().expect("no panic while locked");
+        let networks = self.known.networks.read().expect("no panic while locked");
         networks
             .get(id)
             .cloned()
@@ -188,27 +170,22 @@ impl Controller {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Live>> {
-        self.networks
-            .read()
-            .expect("no panic while locked")
-            .values()
-            .cloned()
-            .collect()
+        self.known.all()
     }
 
     pub(crate) fn insert(&self, live: Arc<Live>) {
-        let mut networks = self.networks.write().expect("no panic while locked");
+        let mut networks = self.known.networks.write().expect("no panic while locked");
         networks.insert(live.id().to_owned(), live);
     }
 
     pub(crate) fn held(&self) -> MutexGuard<'_, HashMap<String, Arc<Mutex<Held>>>> {
-        self.held.lock().expect("no panic while locked")
+        self.known.held.lock().expect("no panic while locked")
     }
 
     /// Makes a network in the kernel; what is there already stays.
     fn make(&self, live: &Live) -> Result<()> {
-        self.make_interface(live)?;
-        let Some(rules) = wiring::bridge_rules(live, self.config.proxy) else {
+        mend::make_interface(&self.config, live)?;
+        let Some(rules) = wiring::bridge_rules(live, &self.config) else {
             return Ok(());
         };
         let ruled = self.firewall.add_network(&rules);
@@ -221,35 +198,10 @@ impl Controller {
     pub(crate) fn forward(&self, live: &Live) -> Result<()> {
         let network = &live.network;
         match live.bridge() {
-            Some(_) if !network.internal => self.forwarding.enable(&network.interface, network.ipv4, network.ipv6),
+            Some(_) if !network.internal && self.config.forward => {
+                self.forwarding.enable(&network.interface, network.ipv4, network.ipv6)
+            }
             _ => Ok(()),
-        }
-    }
-
-    /// The interface that endpoints are plugged into.
-    pub(crate) fn make_interface(&self, live: &Live) -> Result<()> {
-        let network = &live.network;
-        let owner = &self.config.table;
-        match &live.options {
-            Options::Bridge(options) => {
-                let spec = BridgeSpec {
-                    name: &network.interface,
-                    owner,
-                    mtu: options.mtu,
-                    mac: None,
-                    addresses: &wiring::bridge_addresses(live),
-                    route_localnet: network.ipv4 && !network.internal,
-                };
-                bridge::create(&spec).map(drop)
-            }
-            Options::Vlan(options) => {
-                vlan::check_kernel(network.driver.name())?;
-                match &options.parent {
-                    Some(parent) => vlan::parent(parent, owner).map(drop),
-                    None => vlan::dead_end(&network.interface, owner),
-                }
-            }
-            Options::None => Ok(()),
         }
     }
 

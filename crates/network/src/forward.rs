@@ -34,6 +34,9 @@ use crate::{
 /// Guards interfaces that are about to forward; what it is told replaces what it was told before.
 pub type Guard = Box<dyn FnMut(&Opened) -> Result<()> + Send>;
 
+/// Told of interfaces that are gone, or that any may be; was one of them made anew?
+pub type Lost = Box<dyn FnMut(Option<&[String]>) -> bool + Send>;
+
 /// The host's forwarding, followed until this is dropped. What was opened stays open: containers outlive the daemon.
 pub struct Forwarding {
     state: Arc<Mutex<State>>,
@@ -44,12 +47,12 @@ pub struct Forwarding {
 impl Forwarding {
     /// Begins to follow the calling thread's network namespace. `owner` is whose bridges are ours, `before` what an earlier
     /// daemon opened. Nothing changes before the first [`Forwarding::enable`].
-    pub fn open(owner: &str, before: &Opened, guard: Guard) -> Result<Forwarding> {
+    pub fn open(owner: &str, before: &Opened, guard: Guard, lost: Lost) -> Result<Forwarding> {
         let way = if has_single_ipv6() { Way::Single } else { Way::Global };
-        Forwarding::open_by(way, owner, before, guard)
+        Forwarding::open_by(way, owner, before, guard, lost)
     }
 
-    fn open_by(way: Way, owner: &str, before: &Opened, guard: Guard) -> Result<Forwarding> {
+    fn open_by(way: Way, owner: &str, before: &Opened, guard: Guard, lost: Lost) -> Result<Forwarding> {
         let failed = |error: io::Error| Error::system("cannot follow the host's interfaces").because(error);
         let watch = Watch::open(&[Group::Link, Group::Ipv4Settings, Group::Ipv6Settings]).map_err(failed)?;
         let state = State {
@@ -67,7 +70,7 @@ impl Forwarding {
         let stopped = stop.try_clone().map_err(failed)?;
         let thread = thread::Builder::new().name("forwarding".to_owned()).spawn({
             let state = Arc::clone(&state);
-            move || follow(watch, &stopped, &state)
+            move || follow(watch, &stopped, &state, lost)
         });
         let thread = Some(thread.map_err(failed)?);
         Ok(Forwarding { state, stop, thread })
@@ -283,7 +286,7 @@ fn keep_learning_routes(socket: &mut Socket) -> io::Result<()> {
 }
 
 /// What the thread does.
-fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>) {
+fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>, mut lost: Lost) {
     // A container's start is news in many pieces: all of them are looked at together, once it is over.
     const CALM: Timespec = Timespec {
         tv_sec: 0,
@@ -304,6 +307,8 @@ fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>) {
                 }
             }
         }
+        // Before the lock: whoever makes networks holds another one, and takes this one.
+        news.everything |= lost((!news.everything).then_some(news.gone.as_slice()));
         if let Err(error) = react(&mut lock(state), news) {
             let source = std::error::Error::source(&error)
                 .map(ToString::to_string)
@@ -318,6 +323,8 @@ fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>) {
 struct News {
     /// The last state of each; gone where there is none.
     links: BTreeMap<u32, Option<Link>>,
+    /// Names of those that are gone.
+    gone: Vec<String>,
     everything: bool,
 }
 
@@ -325,7 +332,10 @@ impl News {
     fn add(&mut self, event: Event) {
         match event {
             Event::Link(link) => drop(self.links.insert(link.index, Some(link))),
-            Event::LinkGone(link) => drop(self.links.insert(link.index, None)),
+            Event::LinkGone(link) => {
+                self.links.insert(link.index, None);
+                self.gone.push(link.name);
+            }
             Event::Settings => self.everything = true,
             Event::Address | Event::Route => {}
         }
@@ -402,6 +412,10 @@ mod tests {
     };
 
     const CONTAINER: [&str; 2] = ["10.7.0.2/24", "fd00:7::2/64"];
+
+    fn nothing_lost() -> Lost {
+        Box::new(|_| false)
+    }
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("valid")
@@ -535,7 +549,7 @@ mod tests {
             let first = uplink("up0", 0);
             sysctl::write("ipv4/ip_forward", "0").expect("root");
             let (told, guard) = guard();
-            let forwarding = Forwarding::open("corten-test", &Opened::default(), guard).expect("root");
+            let forwarding = Forwarding::open("corten-test", &Opened::default(), guard, nothing_lost()).expect("root");
             assert!(!reaches(&first, &container, Family::Ipv4));
             forwarding.enable("br0", true, true).expect("root");
             let both = opened(&["up0"], &["up0"]);
@@ -573,12 +587,13 @@ mod tests {
             sysctl::write("ipv4/ip_forward", "0").expect("root");
             sysctl::write("ipv4/conf/up0/forwarding", "1").expect("root");
             let (_, nobody) = guard();
-            let forwarding = Forwarding::open("corten-test", &Opened::default(), nobody).expect("root");
+            let forwarding = Forwarding::open("corten-test", &Opened::default(), nobody, nothing_lost()).expect("root");
             forwarding.enable("br0", true, false).expect("root");
             assert_eq!(forwarding.opened(), Opened::default());
             drop(forwarding);
             let (_, nobody) = guard();
-            let forwarding = Forwarding::open("corten-test", &opened(&["up0"], &[]), nobody).expect("root");
+            let forwarding =
+                Forwarding::open("corten-test", &opened(&["up0"], &[]), nobody, nothing_lost()).expect("root");
             forwarding.enable("br0", true, false).expect("root");
             assert_eq!(forwarding.opened(), opened(&["up0"], &[]));
         });
@@ -590,7 +605,8 @@ mod tests {
             let container = container();
             let other = uplink("up0", 0);
             let (told, guard) = guard();
-            let forwarding = Forwarding::open_by(Way::Global, "corten-test", &Opened::default(), guard).expect("root");
+            let forwarding = Forwarding::open_by(Way::Global, "corten-test", &Opened::default(), guard, nothing_lost())
+                .expect("root");
             forwarding.enable("br0", false, true).expect("root");
             assert_eq!(*told.lock().expect("nobody panicked"), [opened(&[], &["up0"])]);
             assert_eq!(sysctl::read("ipv6/conf/all/forwarding").expect("there"), Some(1));
@@ -611,7 +627,7 @@ mod tests {
             let _other = uplink("up0", 0);
             sysctl::write("ipv4/ip_forward", "0").expect("root");
             let guard: Guard = Box::new(|_| Err(Error::system("no firewall")));
-            let forwarding = Forwarding::open("corten-test", &Opened::default(), guard).expect("root");
+            let forwarding = Forwarding::open("corten-test", &Opened::default(), guard, nothing_lost()).expect("root");
             assert_eq!(
                 forwarding.enable("br0", true, true).expect_err("no guard").to_string(),
                 "no firewall"

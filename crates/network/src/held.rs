@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::{
     firewall::model::PortRule,
-    model::{Attachment, Endpoint, PortRequest},
+    model::{Attachment, Endpoint},
     networks::Live,
     ports::claim::Claim,
     wiring::Targets,
@@ -14,8 +14,6 @@ pub struct Held {
     pub attachment: Attachment,
     /// The attachment's endpoints, and their networks.
     pub networks: Vec<(Arc<Live>, Endpoint)>,
-    /// Ports that it wants to have published, as long as one of its networks leads out by the host.
-    pub wishes: Vec<PortRequest>,
     /// Dropped, it frees the ports.
     pub claim: Option<Claim>,
     /// Where the ports lead in the kernel now.

@@ -7,6 +7,7 @@
 //! [`controller::Controller::restore`].
 pub mod attach;
 pub mod bridge;
+pub mod config;
 pub mod controller;
 pub mod dns;
 pub mod endpoints;
@@ -17,6 +18,7 @@ pub mod forward;
 pub mod held;
 pub mod host;
 pub mod ipam;
+mod mend;
 pub mod model;
 pub mod namespace;
 pub mod networks;

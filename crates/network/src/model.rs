@@ -222,7 +222,7 @@ impl Protocol {
 }
 
 /// A wish for one published port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRequest {
     pub protocol: Protocol,
     pub container_port: u16,
@@ -271,6 +271,8 @@ pub struct Attachment {
     /// In the order of their interfaces.
     pub endpoints: Vec<Endpoint>,
     pub ports: Vec<PublishedPort>,
+    /// Ports that it wants to have published as soon as one of its networks leads out by the host.
+    pub wishes: Vec<PortRequest>,
     pub dns: DnsRequest,
     /// Which networks (ids) have the default routes.
     pub default_route4: Option<String>,

@@ -37,7 +37,7 @@ pub struct BridgeOptions {
     pub source6: Option<Ipv6Addr>,
     pub mode4: GatewayMode,
     pub mode6: GatewayMode,
-    /// From these, containers may be reached directly.
+    /// From these of the host's interfaces, published ports are reached by the containers' own addresses too.
     pub trusted: Vec<String>,
 }
 

@@ -52,7 +52,7 @@ pub fn plan(
     let adopted = driver == Driver::Bridge && host.interfaces.contains(&interface);
     let internal = request.internal || matches!(&options, Options::Vlan(options) if options.parent.is_none());
     let wishes = match adopted {
-        true => with_own_addresses(&request.subnets, &interface, host),
+        true => with_own_addresses(&request.subnets, &interface, host, default_bridge.is_some()),
         false => request.subnets.clone(),
     };
     let around = surroundings(&interface, existing, host);
@@ -114,12 +114,6 @@ fn check_combination(request: &NetworkRequest, options: &Options, (ipv4, ipv6): 
     let Options::Bridge(options) = options else {
         return Ok(());
     };
-    if !options.trusted.is_empty() {
-        return Err(Error::unsupported(
-            "com.docker.network.bridge.trusted_host_interfaces is not supported: published ports are reached from every \
-             interface, others from none",
-        ));
-    }
     let isolated = (ipv4 && options.mode4 == GatewayMode::Isolated) || (ipv6 && options.mode6 == GatewayMode::Isolated);
     if isolated && !request.internal {
         return Err(Error::invalid(
@@ -156,19 +150,39 @@ fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
-/// A bridge that an administrator made says itself which subnet it has, in families for which the user does not.
-fn with_own_addresses(requests: &[SubnetRequest], interface: &str, host: &Host) -> Vec<SubnetRequest> {
+/// A bridge that an administrator made says itself which subnet it has, in families for which the user does not. Of the
+/// default network, what the user says is a part of it (`--fixed-cidr`).
+fn with_own_addresses(
+    requests: &[SubnetRequest],
+    interface: &str,
+    host: &Host,
+    default_network: bool,
+) -> Vec<SubnetRequest> {
     let mut wishes = requests.to_vec();
     for (_, address) in host.addresses.iter().filter(|(name, _)| name == interface) {
         let family = Family::of(address);
         let named = |wish: &SubnetRequest| wish.subnet.is_some_and(|subnet| Family::of(&subnet) == family);
-        let link_local = matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        if !link_local && !wishes.iter().any(named) {
-            wishes.push(SubnetRequest {
-                subnet: Some(address.trunc()),
-                gateway: Some(address.addr()),
-                ..SubnetRequest::default()
-            });
+        if matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local()) {
+            continue;
+        }
+        let own = SubnetRequest {
+            subnet: Some(address.trunc()),
+            gateway: Some(address.addr()),
+            ..SubnetRequest::default()
+        };
+        match wishes.iter_mut().find(|wish| named(wish)) {
+            None => wishes.push(own),
+            Some(wish) if default_network => {
+                let part = wish.range.or(wish.subnet);
+                let range = part.filter(|part| address.contains(part) && *part != address.trunc());
+                let auxiliary = std::mem::take(&mut wish.auxiliary);
+                *wish = SubnetRequest {
+                    range,
+                    auxiliary,
+                    ..own
+                };
+            }
+            Some(_) => {}
         }
     }
     wishes
@@ -263,6 +277,30 @@ mod tests {
         .expect_err("same name");
         assert_eq!(error.kind(), Kind::Forbidden);
         assert!(error.to_string().ends_with("networks have same bridge name"), "{error}");
+    }
+
+    #[test]
+    fn of_a_made_bridge_the_default_network_has_the_part_that_it_is_told() {
+        let host = Host {
+            interfaces: vec!["mine".to_owned()],
+            addresses: vec![("mine".to_owned(), "10.7.0.9/16".parse().expect("valid"))],
+            ..Host::default()
+        };
+        let mut wish = request(&[]);
+        wish.subnets = vec![SubnetRequest {
+            subnet: "10.7.4.0/24".parse().ok(),
+            ..SubnetRequest::default()
+        }];
+        let pools = Pools::new(&[], "test").expect("valid");
+        let made = plan(ID, &wish, Some("mine"), &[], &pools, &host).expect("valid");
+        let [subnet] = &made.subnets[..] else {
+            panic!("one family")
+        };
+        assert_eq!(subnet.subnet.to_string(), "10.7.0.0/16");
+        assert_eq!(
+            (subnet.range, subnet.gateway),
+            ("10.7.4.0/24".parse().ok(), "10.7.0.9".parse().ok())
+        );
     }
 
     #[test]

@@ -7,13 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use corten_linux::netlink::route::link::Port;
-
 use crate::{
     bridge,
     controller::{Controller, Restored},
     error::{Error, Result},
     held::Held,
+    mend,
     model::{Network, PortRequest, PublishedPort},
     networks::Live,
     wiring,
@@ -43,7 +42,7 @@ impl Controller {
         let rules: Vec<_> = self
             .all()
             .iter()
-            .filter_map(|live| wiring::bridge_rules(live, self.config.proxy))
+            .filter_map(|live| wiring::bridge_rules(live, &self.config))
             .collect();
         let ports: Vec<_> = taken_over.iter().flat_map(|(held, _)| &held.rules).copied().collect();
         if let Err(error) = self.firewall.rebuild(&rules, &ports) {
@@ -66,7 +65,7 @@ impl Controller {
     fn restore_network(&self, network: &Network) -> Result<()> {
         let live = Arc::new(Live::new(network.clone())?);
         self.insert(Arc::clone(&live));
-        self.make_interface(&live)
+        mend::make_interface(&self.config, &live)
     }
 
     /// Addresses, and what the firewall is to be told.
@@ -84,7 +83,10 @@ impl Controller {
             }
         }
         let mut held = Held::new(attachment.clone(), networks);
-        held.wishes = attachment.ports.iter().map(as_wish).collect();
+        // An earlier version did not write down what was wished.
+        if held.attachment.wishes.is_empty() {
+            held.attachment.wishes = attachment.ports.iter().map(as_wish).collect();
+        }
         held.rules = held.targets().rules(&attachment.ports);
         held
     }
@@ -101,16 +103,9 @@ impl Controller {
         let litter = bridge::litter(&self.config.table, &interfaces, &wires).map_err(failed)?;
         bridge::sweep(&litter).map_err(failed)?;
         for live in &live {
-            let Some(options) = live.bridge() else { continue };
             let own = endpoints().filter(|(on, _)| on.id() == live.id());
             let own: Vec<&str> = own.map(|(_, endpoint)| endpoint.host_interface.as_str()).collect();
-            if !own.is_empty() {
-                let port = Port {
-                    isolated: !options.icc,
-                    hairpin: wiring::needs_hairpin(),
-                };
-                bridge::adopt(&live.network.interface, &own, port).map_err(failed)?;
-            }
+            mend::adopt(live, &own)?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@ use corten_linux::netlink::route::link::Port;
 use ipnet::IpNet;
 
 use crate::{
+    config::Config,
     dns::lookup::View,
     error::Result,
-    firewall::model::{BridgeRules, GatewayMode, PortRule},
+    firewall::model::{BridgeRules, Direct, GatewayMode, PortRule},
     model::{Attachment, Driver, Endpoint, PublishedPort},
     networks::{Live, Options},
     sysctl,
@@ -32,8 +33,8 @@ pub fn bridge_addresses(live: &Live) -> Vec<IpNet> {
         .collect()
 }
 
-/// What the firewall is told of a network; nothing of those without a bridge. `proxy`: are ports' sockets forwarded?
-pub fn bridge_rules(live: &Live, proxy: bool) -> Option<BridgeRules> {
+/// What the firewall is told of a network; nothing of those without a bridge.
+pub fn bridge_rules(live: &Live, config: &Config) -> Option<BridgeRules> {
     let options = live.bridge()?;
     let network = &live.network;
     let subnets = network.subnets.iter().map(|subnet| subnet.subnet).collect();
@@ -42,7 +43,12 @@ pub fn bridge_rules(live: &Live, proxy: bool) -> Option<BridgeRules> {
         masquerade4: options.masquerade,
         masquerade6: options.masquerade,
         icc: options.icc,
-        proxy,
+        proxy: config.proxy,
+        direct: match config.direct_routing {
+            true => Direct::Everywhere,
+            false if options.trusted.is_empty() => Direct::Nowhere,
+            false => Direct::From(options.trusted.clone()),
+        },
         mode4: options.mode4,
         mode6: options.mode6,
         source4: options.source4.map(IpAddr::V4),

@@ -42,6 +42,7 @@ mod network_bridge;
 mod network_cli;
 mod network_errors;
 mod network_names;
+mod network_operator;
 mod network_ports;
 mod network_recovery;
 mod network_services;

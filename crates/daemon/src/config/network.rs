@@ -1,10 +1,10 @@
 //! What an operator decides about networks: dockerd's flags and the keys of `daemon.json`, as the engine's configuration.
 //!
-//! Most of it shapes one network, the default bridge. What is only right for iptables, or needs a bridge that somebody
-//! else manages, is refused: an operator who switches the firewall off must not find one.
+//! Most of it shapes one network, the default bridge. What would need iptables is refused.
 use std::{net::IpAddr, path::Path};
 
 use corten_engine::config::NetworkConfig;
+use corten_network::{bridge::check_name, firewall::model::Switched};
 
 use crate::config::{
     error::{ConfigError, invalid as value},
@@ -62,11 +62,24 @@ pub fn join(
         None => {}
         Some("none") => config.no_default_bridge = true,
         Some(name) => {
-            return Err(ConfigError::NotImplemented(format!(
-                "a default bridge that somebody else manages (--bridge {name}; use --bip, or --bridge none)"
-            )));
+            if text(&flags.bip, &file.bip).is_some() {
+                let reason = "the bridge has its own address: --bridge and --bip exclude each other";
+                return Err(value("bridge", reason));
+            }
+            check_name(name).map_err(|error| value("bridge", error.to_string()))?;
+            name.clone_into(&mut config.controller.bridge);
+            config.controller.bridge_is_made = true;
         }
     }
+    config.controller.firewall = Switched {
+        ipv4: flags.iptables.or(file.iptables).unwrap_or(true),
+        ipv6: flags.ip6tables.or(file.ip6tables).unwrap_or(true),
+    };
+    config.controller.forward = flags.ip_forward.or(file.ip_forward).unwrap_or(true);
+    config.controller.direct_routing = flags
+        .allow_direct_routing
+        .or(file.allow_direct_routing)
+        .unwrap_or(false);
     let bridge = &mut config.default_bridge;
     bridge.ipv6 = flags.ipv6.or(file.ipv6);
     let families = [
@@ -117,27 +130,6 @@ pub fn join(
 }
 
 fn refuse_absent(flags: &NetworkFlags, file: &NetworkFile) -> Result<(), ConfigError> {
-    let absent = [
-        (
-            flags.iptables.or(file.iptables) == Some(false),
-            "a daemon without firewall rules (--iptables=false)",
-        ),
-        (
-            flags.ip6tables.or(file.ip6tables) == Some(false),
-            "a daemon without firewall rules for IPv6 (--ip6tables=false)",
-        ),
-        (
-            flags.ip_forward.or(file.ip_forward) == Some(false),
-            "a daemon that leaves forwarding alone (--ip-forward=false)",
-        ),
-        (
-            flags.allow_direct_routing.or(file.allow_direct_routing) == Some(true),
-            "reaching unpublished ports from other hosts (--allow-direct-routing)",
-        ),
-    ];
-    if let Some((_, what)) = absent.iter().find(|(asked, _)| *asked) {
-        return Err(ConfigError::NotImplemented((*what).to_owned()));
-    }
     match flags.firewall_backend.as_deref().or(file.firewall_backend.as_deref()) {
         None | Some("" | "nftables") => Ok(()),
         Some(other) => Err(ConfigError::NotImplemented(format!(
@@ -238,6 +230,35 @@ mod tests {
     }
 
     #[test]
+    fn operators_may_keep_bridge_firewall_and_forwarding_for_themselves() {
+        let flags = [
+            "--bridge=br0",
+            "--iptables=false",
+            "--ip-forward=false",
+            "--allow-direct-routing",
+        ];
+        let network = load(&flags, "{}").unwrap().controller;
+        assert_eq!((network.bridge.as_str(), network.bridge_is_made), ("br0", true));
+        assert!(!network.firewall.ipv4 && network.firewall.ipv6);
+        assert!(!network.forward && network.direct_routing);
+        let file = load(&[], r#"{"ip6tables": false, "ip-forward": false}"#)
+            .unwrap()
+            .controller;
+        assert!(file.firewall.ipv4 && !file.firewall.ipv6 && !file.forward && !file.direct_routing);
+    }
+
+    #[test]
+    fn another_router_on_the_default_bridge_is_an_auxiliary_address() {
+        let config = load(&["--bip=10.9.0.1/16", "--default-gateway=10.9.0.254"], "{}").unwrap();
+        let subnet = &config.default_bridge.subnets[0];
+        assert_eq!(subnet.gateway, "10.9.0.1".parse().ok());
+        let router: IpAddr = "10.9.0.254".parse().unwrap();
+        assert_eq!(subnet.auxiliary["DefaultGatewayIPv4"], router);
+        let config = load(&["--bip=10.9.0.1/16", "--default-gateway=10.9.0.1"], "{}").unwrap();
+        assert!(config.default_bridge.subnets[0].auxiliary.is_empty());
+    }
+
+    #[test]
     fn the_rest_is_for_all_networks() {
         let config = load(
             &[
@@ -275,19 +296,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        let cases: [(&[&str], &str); 14] = [
-            (&["--iptables=false"], "--iptables=false) is not implemented yet"),
-            (&["--ip6tables=false"], "--ip6tables=false) is not implemented yet"),
-            (&["--ip-forward=false"], "--ip-forward=false) is not implemented yet"),
-            (
-                &["--allow-direct-routing"],
-                "--allow-direct-routing) is not implemented yet",
-            ),
+        let cases: [(&[&str], &str); 11] = [
             (
                 &["--firewall-backend=iptables"],
                 "firewall backend iptables (use nftables)",
             ),
-            (&["--bridge=br0"], "--bridge br0"),
+            (
+                &["--bridge=br0", "--bip=10.0.0.1/24"],
+                "--bridge and --bip exclude each other",
+            ),
+            (&["--bridge=no/bridge"], "invalid interface name"),
             (&["--bip=10.0.0.1"], "invalid value for bip: \"10.0.0.1\""),
             (&["--bip=fd00::1/64"], "of the other family"),
             (
@@ -295,8 +313,8 @@ mod tests {
                 "10.1.0.0/24 is not part of 10.0.0.0/16",
             ),
             (
-                &["--bip=10.0.0.1/16", "--default-gateway=10.0.0.9"],
-                "not implemented yet",
+                &["--bip=10.0.0.1/16", "--default-gateway=10.1.0.9"],
+                "10.1.0.9 is not part of 10.0.0.0/16",
             ),
             (&["--dns=one"], "one is not an ip address"),
             (

@@ -1,5 +1,5 @@
 //! The default bridge's subnets: dockerd says an address, a range and a gateway for each family.
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use corten_network::model::SubnetRequest;
 use ipnet::IpNet;
@@ -49,21 +49,29 @@ impl Family {
                 format!("{range} is not part of {}", subnet.trunc()),
             ));
         }
-        // The bridge's own address is the gateway; another router on the same bridge is a network of its own.
         let own = bip.map(|bip| bip.addr());
-        if gateway.is_some() && own.is_some() && gateway != own {
-            return Err(ConfigError::NotImplemented(format!(
-                "a gateway of the default bridge that is not the bridge (--{})",
-                self.gateway.0
-            )));
+        if let Some(gateway) = gateway.filter(|gateway| !subnet.trunc().contains(gateway)) {
+            return Err(value(
+                self.gateway.0,
+                format!("{gateway} is not part of {}", subnet.trunc()),
+            ));
         }
+        // The name is Docker's, for a router on the bridge that is not the bridge.
+        let router = if self.is_ipv4 {
+            "DefaultGatewayIPv4"
+        } else {
+            "DefaultGatewayIPv6"
+        };
+        let router = gateway
+            .filter(|_| gateway != own)
+            .map(|gateway| (router.to_owned(), gateway));
         Ok(Some(SubnetRequest {
             subnet: Some(subnet.trunc()),
             range: range
                 .map(|range| range.trunc())
                 .filter(|range| *range != subnet.trunc()),
-            gateway: own.or(gateway),
-            auxiliary: BTreeMap::new(),
+            gateway: own,
+            auxiliary: router.into_iter().collect(),
         }))
     }
 }

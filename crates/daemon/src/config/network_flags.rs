@@ -7,7 +7,7 @@ use crate::config::value::{list, one};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Networks")]
 pub struct NetworkFlags {
-    /// `none` for no default bridge network
+    /// Bridge of the default network, made by somebody else; `none` for no default network
     #[arg(short = 'b', long, value_name = "NAME")]
     pub bridge: Option<String>,
     /// IPv4 address of the default bridge, with its prefix length
@@ -34,7 +34,7 @@ pub struct NetworkFlags {
     /// Address that the default bridge's ports are published on
     #[arg(long, value_name = "IP")]
     pub ip: Option<String>,
-    /// Let the kernel forward packets of containers; only `true`
+    /// Let the kernel forward packets of containers
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub ip_forward: Option<bool>,
     /// The policy of other forwarding is never touched: accepted, changes nothing
@@ -43,10 +43,10 @@ pub struct NetworkFlags {
     /// Containers of the default bridge appear under the host's address outside
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub ip_masq: Option<bool>,
-    /// Make firewall rules (of nftables); only `true`
+    /// Make firewall rules (of nftables); without them ports are published by the proxy alone
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub iptables: Option<bool>,
-    /// Make firewall rules (of nftables) for IPv6; only `true`
+    /// Make firewall rules (of nftables) for IPv6
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub ip6tables: Option<bool>,
     /// The default bridge has IPv6
@@ -79,7 +79,7 @@ pub struct NetworkFlags {
     /// What host-gateway means in --add-host
     #[arg(long = "host-gateway-ip", value_name = "IP")]
     pub host_gateway_ips: Vec<String>,
-    /// Other hosts reach unpublished ports; only `false`
+    /// Other hosts reach published ports by the containers' own addresses too
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub allow_direct_routing: Option<bool>,
     /// Firewall to use; only `nftables`

@@ -15,7 +15,7 @@ use corten_api::types::{
     },
 };
 use corten_engine::{container::view::ListOptions, log::options, system::SystemView};
-use corten_network::controller;
+use corten_network::config::Config;
 use http::{HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
@@ -130,7 +130,7 @@ pub async fn info(State(door): State<Door>, version: ApiVersion) -> Result<Respo
     })
 }
 
-fn describe(system: SystemView, networks: &controller::Config) -> Info {
+fn describe(system: SystemView, networks: &Config) -> Info {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let limits = system.limits;
     Info {
@@ -198,7 +198,7 @@ fn describe(system: SystemView, networks: &controller::Config) -> Info {
         init_binary: "docker-init".to_owned(),
         security_options: system.security_options,
         default_address_pools: address_pools(networks),
-        firewall_backend: Some(FirewallBackend {
+        firewall_backend: (!networks.firewall.is_off()).then(|| FirewallBackend {
             driver: "nftables".to_owned(),
             info: None,
         }),
@@ -234,7 +234,7 @@ fn has_module(name: &str) -> bool {
 }
 
 /// Only pools that the operator chose.
-fn address_pools(networks: &controller::Config) -> Option<Vec<AddressPool>> {
+fn address_pools(networks: &Config) -> Option<Vec<AddressPool>> {
     let pools = networks.address_pools.iter().map(|(base, size)| AddressPool {
         base: base.to_string(),
         size: *size,

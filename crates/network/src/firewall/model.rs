@@ -19,6 +19,37 @@ pub enum GatewayMode {
     Isolated,
 }
 
+/// From where a container's published ports are reached by its own address as well, on a network that translates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Direct {
+    /// From the host and from neighbours on the bridge.
+    #[default]
+    Nowhere,
+    /// From these of the host's interfaces (`com.docker.network.bridge.trusted_host_interfaces`).
+    From(Vec<String>),
+    /// `--allow-direct-routing`
+    Everywhere,
+}
+
+/// For which families rules are made (`--iptables`, `--ip6tables`). Of the others the table does not say a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switched {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+impl Switched {
+    pub const ON: Switched = Switched { ipv4: true, ipv6: true };
+
+    pub fn has(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+
+    pub fn is_off(self) -> bool {
+        !self.ipv4 && !self.ipv6
+    }
+}
+
 /// A network of the bridge driver, as the firewall sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeRules {
@@ -35,6 +66,7 @@ pub struct BridgeRules {
     pub proxy: bool,
     pub mode4: GatewayMode,
     pub mode6: GatewayMode,
+    pub direct: Direct,
     /// The host's address that leaving traffic has (`com.docker.network.host_ipv4`), instead of that of the interface.
     pub source4: Option<IpAddr>,
     pub source6: Option<IpAddr>,
@@ -53,6 +85,7 @@ impl BridgeRules {
             proxy: true,
             mode4: GatewayMode::Nat,
             mode6: GatewayMode::Nat,
+            direct: Direct::Nowhere,
             source4: None,
             source6: None,
         }
@@ -68,6 +101,15 @@ impl BridgeRules {
         match address {
             IpAddr::V4(_) => self.mode4,
             IpAddr::V6(_) => self.mode6,
+        }
+    }
+
+    /// Are published ports reached by the container's own address from elsewhere?
+    pub(super) fn opens_ports(&self, address: IpAddr) -> bool {
+        match self.mode(address) {
+            GatewayMode::Routed => true,
+            GatewayMode::Nat => self.direct != Direct::Nowhere,
+            GatewayMode::NatUnprotected | GatewayMode::Isolated => false,
         }
     }
 

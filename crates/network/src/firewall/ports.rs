@@ -38,7 +38,7 @@ fn translated(rule: &PortRule) -> Option<(&'static str, Element)> {
     Some((map, element))
 }
 
-/// On a routed network the container's own port is opened, whatever the host's address and port are.
+/// Where a container's own port is open, it is so whatever the host's address and port are.
 fn opened(rule: &PortRule) -> (&'static str, Element) {
     let set = if rule.target.is_ipv4() { OPEN4 } else { OPEN6 };
     let key = concatenate(&[
@@ -51,20 +51,14 @@ fn opened(rule: &PortRule) -> (&'static str, Element) {
 
 /// What rules are in the kernel: elements by set.
 pub(super) fn elements(networks: &[BridgeRules], rules: &[PortRule]) -> BTreeMap<&'static str, Vec<Element>> {
-    let routed = |rule: &PortRule| {
-        let target = rule.target.ip();
-        networks
-            .iter()
-            .any(|network| network.mode(target) == GatewayMode::Routed && network.contains(target))
-    };
     let mut elements: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for rule in rules {
-        let element = if routed(rule) {
-            Some(opened(rule))
-        } else {
-            translated(rule)
-        };
-        if let Some((set, element)) = element {
+        let target = rule.target.ip();
+        let network = networks.iter().find(|network| network.contains(target));
+        let is_routed = network.is_some_and(|network| network.mode(target) == GatewayMode::Routed);
+        let is_open = network.is_some_and(|network| network.opens_ports(target));
+        let translated = (!is_routed).then(|| translated(rule)).flatten();
+        for (set, element) in translated.into_iter().chain(is_open.then(|| opened(rule))) {
             elements.entry(set).or_default().push(element);
         }
     }

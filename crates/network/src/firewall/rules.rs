@@ -4,13 +4,17 @@
 //! that is forwarded, and touch none of them again. As text, with one network `br0`:
 //!
 //! ```text
-//! forward:     jump user; iifname vmap @from; oifname vmap @to; iifname @bridges accept; jump strangers
-//! to-br0:      established: accept; same bridge: accept; translated by us: accept; drop
+//! forward:     jump user; jump inner; established: accept; oifname vmap @to; iifname @bridges accept; jump strangers
+//! inner:       while there are internal networks: iifname vmap @from; oifname vmap @into
+//! to-br0:      same bridge: accept; translated by us: accept; drop
 //! prerouting, output:  to an address of this host: jump ports → destination translated by map
 //! postrouting: iifname vmap @leave; oifname vmap @arrive
 //! leave-br0:   of the subnet and not to br0: masquerade
 //! arrive-br0:  from 127/8: masquerade; of the subnet and translated (hairpin): masquerade
 //! ```
+//!
+//! Nearly every packet is one of an established connection: what stands before `established` in `forward` is paid for each of
+//! them, as is `guard`, whose first look is at the address.
 //!
 //! With `bridge-nf-call-iptables` frames between ports of one bridge pass these chains too. They have no input
 //! interface in postrouting, therefore hairpins are known by their source address.
@@ -24,7 +28,7 @@ use corten_linux::netlink::nft::{
 use ipnet::IpNet;
 
 use crate::firewall::{
-    model::{BridgeRules, GatewayMode, Opened},
+    model::{BridgeRules, Direct, GatewayMode, Opened, Switched},
     phrases::{
         Phrase, accept, back, destination_in, discard, established, family, from, from_any, from_map, jump, leave_as,
         loopback, masquerade, not_established, not_from, not_published, not_to, protocol, published, rule, to, to_map,
@@ -47,7 +51,7 @@ pub(super) const OPEN4: &str = "open4";
 pub(super) const OPEN6: &str = "open6";
 
 /// Which chains of a network packets are sent through, by interface.
-const DISPATCH: [&str; 4] = ["from", "to", "leave", "arrive"];
+const DISPATCH: [&str; 5] = ["from", "into", "to", "leave", "arrive"];
 
 use Field::{Interface, Ipv4, Ipv6, Protocol, Service};
 
@@ -57,8 +61,10 @@ const BRIDGES: &str = "bridges";
 const PROXIED: &str = "proxied";
 /// The chain for what is neither to nor from a network of ours.
 const STRANGERS: &str = "strangers";
+/// The chain for what is to or from internal networks, where even an established connection goes nowhere else.
+const INNER: &str = "inner";
 
-const SETS: [Set<'static>; 14] = [
+const SETS: [Set<'static>; 15] = [
     map(ANY4, &[Protocol, Service], &[Ipv4, Service]),
     map(ANY6, &[Protocol, Service], &[Ipv6, Service]),
     map(ONE4, &[Ipv4, Protocol, Service], &[Ipv4, Service]),
@@ -73,6 +79,7 @@ const SETS: [Set<'static>; 14] = [
     dispatch(DISPATCH[1]),
     dispatch(DISPATCH[2]),
     dispatch(DISPATCH[3]),
+    dispatch(DISPATCH[4]),
 ];
 
 const fn set<'a>(name: &'a str, key: &'a [Field]) -> Set<'a> {
@@ -105,7 +112,7 @@ pub(super) fn kept(name: &str) -> bool {
 }
 
 /// Everything that does not depend on networks. Nothing of it may be there but what is [`kept`].
-pub(super) fn write_skeleton(change: &mut Transaction) {
+pub(super) fn write_skeleton(change: &mut Transaction, switched: Switched) {
     for set in &SETS {
         change.set(set);
     }
@@ -114,10 +121,12 @@ pub(super) fn write_skeleton(change: &mut Transaction) {
     write_ports(change);
     let base = |kind, hook, priority| Some(Base { kind, hook, priority });
     change.chain("guard", base(ChainKind::Filter, Hook::Prerouting, -300));
-    change.rule(
-        "guard",
-        &rule([not_from("lo"), loopback(Address::Destination), discard()]),
-    );
+    if switched.ipv4 {
+        change.rule(
+            "guard",
+            &rule([loopback(Address::Destination), not_from("lo"), discard()]),
+        );
+    }
     change.chain("prerouting", base(ChainKind::Nat, Hook::Prerouting, -100));
     change.rule("prerouting", &rule([to_this_host(), jump("ports")]));
     change.chain("output", base(ChainKind::Nat, Hook::Output, -100));
@@ -130,6 +139,9 @@ pub(super) fn write_skeleton(change: &mut Transaction) {
 }
 
 fn write_ports(change: &mut Transaction) {
+    change.rule("ports", &rule([from_any(PROXIED), back()]));
+    change.rule("ports", &translate_one(Family::Ipv4, ONE4));
+    change.rule("ports", &translate_any(Family::Ipv4, ANY4));
     // From ::1 and from link-local addresses nothing can be routed: that is for the proxy.
     let unroutable = [
         IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
@@ -138,34 +150,42 @@ fn write_ports(change: &mut Transaction) {
     for network in unroutable {
         change.rule("ports", &rule([within(Address::Destination, network), back()]));
     }
-    change.rule("ports", &rule([from_any(PROXIED), back()]));
-    for (number, one, any) in [(Family::Ipv4, ONE4, ANY4), (Family::Ipv6, ONE6, ANY6)] {
-        change.rule("ports", &translate_one(number, one));
-        change.rule("ports", &translate_any(number, any));
-    }
+    change.rule("ports", &translate_one(Family::Ipv6, ONE6));
+    change.rule("ports", &translate_any(Family::Ipv6, ANY6));
 }
 
 fn write_forward(change: &mut Transaction) {
     change.chain(STRANGERS, None);
+    change.chain(INNER, None);
     change.rule(FORWARD, &jump(USER));
-    change.rule(FORWARD, &from_map("from"));
+    change.rule(FORWARD, &jump(INNER));
+    change.rule(FORWARD, &rule([established(), accept()]));
     change.rule(FORWARD, &to_map("to"));
     change.rule(FORWARD, &rule([from_any(BRIDGES), accept()]));
     change.rule(FORWARD, &jump(STRANGERS));
 }
 
+/// Packets are sent through the chains of internal networks while there are any.
+pub(super) fn write_inner(change: &mut Transaction, networks: &[BridgeRules]) {
+    change.flush_chain(INNER);
+    if networks.iter().any(|network| network.internal) {
+        change.rule(INNER, &from_map("from"));
+        change.rule(INNER, &to_map("into"));
+    }
+}
+
 /// What we made forward must not become a router. What somebody else has translated is wanted by somebody else, and what
 /// belongs to a connection that was let through from its other side as well.
-pub(super) fn write_strangers(change: &mut Transaction, opened: &Opened) {
+pub(super) fn write_strangers(change: &mut Transaction, opened: &Opened, switched: Switched) {
     change.flush_chain(STRANGERS);
-    for (number, uplinks, names) in [
-        (Family::Ipv4, UPLINKS4, &opened.ipv4),
-        (Family::Ipv6, UPLINKS6, &opened.ipv6),
+    for (number, uplinks, names, on) in [
+        (Family::Ipv4, UPLINKS4, &opened.ipv4, switched.ipv4),
+        (Family::Ipv6, UPLINKS6, &opened.ipv6, switched.ipv6),
     ] {
         change.flush_set(uplinks);
         let elements: Vec<_> = names.iter().map(|name| Element::key(interface(name))).collect();
         change.add(uplinks, &elements);
-        if !names.is_empty() {
+        if !names.is_empty() && on {
             let phrases = [
                 family(number),
                 from_any(uplinks),
@@ -179,14 +199,25 @@ pub(super) fn write_strangers(change: &mut Transaction, opened: &Opened) {
 }
 
 /// A network's chains, by what they are dispatched for.
-fn chains(network: &BridgeRules) -> Vec<(&'static str, Vec<Phrase>)> {
+fn chains(network: &BridgeRules, switched: Switched) -> Vec<(&'static str, Vec<Phrase>)> {
+    let filter = |mut rules: Vec<Phrase>| {
+        for (number, on) in [(Family::Ipv4, switched.ipv4), (Family::Ipv6, switched.ipv6)] {
+            if !on {
+                rules.insert(0, rule([family(number), accept()]));
+            }
+        }
+        rules
+    };
     if network.internal {
-        return vec![("from", from_internal(network)), ("to", to_internal(network))];
+        return vec![
+            ("from", filter(from_internal(network))),
+            ("into", filter(into_internal(network))),
+        ];
     }
     vec![
-        ("to", to_network(network)),
-        ("leave", leave(network)),
-        ("arrive", arrive(network)),
+        ("to", filter(to_network(network))),
+        ("leave", leave(network, switched)),
+        ("arrive", arrive(network, switched)),
     ]
 }
 
@@ -194,7 +225,7 @@ fn from_internal(network: &BridgeRules) -> Vec<Phrase> {
     vec![rule([not_to(&network.bridge), discard()])]
 }
 
-fn to_internal(network: &BridgeRules) -> Vec<Phrase> {
+fn into_internal(network: &BridgeRules) -> Vec<Phrase> {
     let mut rules = Vec::new();
     if network.icc {
         rules.push(rule([from(&network.bridge), accept()]));
@@ -204,7 +235,7 @@ fn to_internal(network: &BridgeRules) -> Vec<Phrase> {
 }
 
 fn to_network(network: &BridgeRules) -> Vec<Phrase> {
-    let mut rules = vec![rule([established(), accept()])];
+    let mut rules = Vec::new();
     if network.icc {
         rules.push(rule([from(&network.bridge), accept()]));
     }
@@ -215,7 +246,15 @@ fn to_network(network: &BridgeRules) -> Vec<Phrase> {
     ];
     for (number, mode, open, icmp) in families {
         match mode {
-            GatewayMode::Nat | GatewayMode::Isolated => {}
+            GatewayMode::Nat => match &network.direct {
+                Direct::Nowhere => {}
+                Direct::Everywhere => rules.push(rule([destination_in(number, open), accept()])),
+                Direct::From(interfaces) => {
+                    let trusted = interfaces.iter();
+                    rules.extend(trusted.map(|name| rule([from(name), destination_in(number, open), accept()])));
+                }
+            },
+            GatewayMode::Isolated => {}
             GatewayMode::NatUnprotected => rules.push(rule([family(number), not_from(&network.bridge), accept()])),
             GatewayMode::Routed => {
                 rules.push(rule([destination_in(number, open), accept()]));
@@ -232,9 +271,9 @@ fn to_network(network: &BridgeRules) -> Vec<Phrase> {
     rules
 }
 
-fn leave(network: &BridgeRules) -> Vec<Phrase> {
+fn leave(network: &BridgeRules, switched: Switched) -> Vec<Phrase> {
     let mut rules = vec![rule([to(&network.bridge), back()])];
-    for subnet in &network.subnets {
+    for subnet in network.subnets.iter().filter(|subnet| switched.has(subnet.addr())) {
         let (masquerades, source) = match subnet {
             IpNet::V4(_) => (network.masquerade4, network.source4),
             IpNet::V6(_) => (network.masquerade6, network.source6),
@@ -247,9 +286,12 @@ fn leave(network: &BridgeRules) -> Vec<Phrase> {
     rules
 }
 
-fn arrive(network: &BridgeRules) -> Vec<Phrase> {
-    let mut rules = vec![rule([loopback(Address::Source), masquerade()])];
-    for subnet in &network.subnets {
+fn arrive(network: &BridgeRules, switched: Switched) -> Vec<Phrase> {
+    let mut rules = Vec::new();
+    if switched.ipv4 {
+        rules.push(rule([loopback(Address::Source), masquerade()]));
+    }
+    for subnet in network.subnets.iter().filter(|subnet| switched.has(subnet.addr())) {
         rules.push(rule([within(Address::Source, *subnet), published(), masquerade()]));
     }
     rules
@@ -266,11 +308,11 @@ fn memberships(network: &BridgeRules) -> impl Iterator<Item = &'static str> {
 }
 
 /// Adds a network, or replaces what it had.
-pub(super) fn write_network(change: &mut Transaction, network: &BridgeRules) {
+pub(super) fn write_network(change: &mut Transaction, network: &BridgeRules, switched: Switched) {
     for set in memberships(network) {
         change.add(set, &[Element::key(interface(&network.bridge))]);
     }
-    for (dispatch, rules) in chains(network) {
+    for (dispatch, rules) in chains(network, switched) {
         let name = chain_name(dispatch, &network.bridge);
         change.chain(&name, None);
         change.flush_chain(&name);
@@ -292,7 +334,7 @@ pub(super) fn erase_network(change: &mut Transaction, network: &BridgeRules) {
     for set in memberships(network) {
         change.remove(set, &[Element::key(interface(&network.bridge))]);
     }
-    for (dispatch, _) in chains(network) {
+    for (dispatch, _) in chains(network, Switched::ON) {
         change.remove(dispatch, &[Element::key(interface(&network.bridge))]);
         let name = chain_name(dispatch, &network.bridge);
         change.flush_chain(&name);

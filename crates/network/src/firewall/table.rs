@@ -21,15 +21,16 @@ use crate::{
     error::{Error, Result},
     firewall::{
         flows,
-        model::{BridgeRules, Opened, PortRule},
+        model::{BridgeRules, Opened, PortRule, Switched},
         ports::{erase_ports, write_ports},
-        rules::{self, UPLINKS4, UPLINKS6, erase_network, write_network, write_skeleton, write_strangers},
+        rules::{self, UPLINKS4, UPLINKS6, erase_network, write_inner, write_network, write_skeleton, write_strangers},
     },
 };
 
 /// The table, in the network namespace of the thread that opened it.
 pub struct Firewall {
     table: String,
+    switched: Switched,
     state: Mutex<State>,
 }
 
@@ -70,9 +71,15 @@ impl Firewall {
     /// Of the calling thread's network namespace. Nothing is touched before [`Firewall::rebuild`], and a kernel without
     /// nftables is met there: containers that need no firewall run on it.
     pub fn open(table: &str) -> Firewall {
+        Firewall::open_for(table, Switched::ON)
+    }
+
+    /// [`Firewall::open`], with rules for some families only; for none there is no table at all.
+    pub fn open_for(table: &str, switched: Switched) -> Firewall {
         let line = Line(Socket::open(Protocol::Netfilter).ok());
         Firewall {
             table: table.to_owned(),
+            switched,
             state: Mutex::new(State {
                 line,
                 networks: Vec::new(),
@@ -111,6 +118,9 @@ impl Firewall {
     }
 
     fn try_rebuild(&self, state: &mut State) -> Result<(), Refusal> {
+        if self.switched.is_off() {
+            return self.take_away(state);
+        }
         let opened = match &state.opened {
             Some(opened) => opened.clone(),
             None => self.read_opened(state)?,
@@ -131,12 +141,13 @@ impl Firewall {
         sets.iter().for_each(|set| change.flush_set(set));
         sets.iter().for_each(|set| change.delete_set(set));
         chains.iter().for_each(|chain| change.delete_chain(chain));
-        write_skeleton(&mut change);
-        write_strangers(&mut change, &opened);
+        write_skeleton(&mut change, self.switched);
+        write_strangers(&mut change, &opened, self.switched);
+        write_inner(&mut change, &state.networks);
         for network in &state.networks {
-            write_network(&mut change, network);
+            write_network(&mut change, network, self.switched);
         }
-        let ports: Vec<_> = state.ports.iter().copied().collect();
+        let ports = self.filtered(state.ports.iter().copied());
         write_ports(&mut change, &state.networks, &ports);
         change.commit(state.line.socket()?)
     }
@@ -151,7 +162,8 @@ impl Firewall {
             erase_network(&mut change, &old);
         }
         state.networks.push(network.clone());
-        write_network(&mut change, network);
+        write_network(&mut change, network, self.switched);
+        write_inner(&mut change, &state.networks);
         let result = self.commit(&mut state, change, "cannot add a network to the firewall");
         if result.is_err() {
             state.networks.retain(|known| known.bridge != network.bridge);
@@ -168,17 +180,14 @@ impl Firewall {
         let network = state.networks.remove(index);
         let mut change = self.change();
         erase_network(&mut change, &network);
+        write_inner(&mut change, &state.networks);
         self.commit(&mut state, change, "cannot remove a network from the firewall")
     }
 
     /// Publishes ports, all or none.
     pub fn publish(&self, ports: &[PortRule]) -> Result<()> {
         let mut state = self.state();
-        let new: Vec<_> = ports
-            .iter()
-            .copied()
-            .filter(|port| !state.ports.contains(port))
-            .collect();
+        let new = self.filtered(ports.iter().copied().filter(|port| !state.ports.contains(port)));
         let mut change = self.change();
         write_ports(&mut change, &state.networks, &new);
         state.ports.extend(&new);
@@ -197,7 +206,7 @@ impl Firewall {
         let mut state = self.state();
         let old: Vec<_> = ports.iter().copied().filter(|port| state.ports.remove(port)).collect();
         let mut change = self.change();
-        erase_ports(&mut change, &state.networks, &old);
+        erase_ports(&mut change, &state.networks, &self.filtered(old.iter().copied()));
         let result = self.commit(&mut state, change, "cannot take back published ports");
         state.line.with(|socket| flows::unpublished(socket, &old));
         result
@@ -207,7 +216,7 @@ impl Firewall {
     pub fn set_opened(&self, opened: &Opened) -> Result<()> {
         let mut state = self.state();
         let mut change = self.change();
-        write_strangers(&mut change, opened);
+        write_strangers(&mut change, opened, self.switched);
         state.opened = Some(opened.clone());
         self.commit(&mut state, change, "cannot guard the host's interfaces")
     }
@@ -231,8 +240,16 @@ impl Firewall {
         })
     }
 
+    /// Those that the kernel is told of.
+    fn filtered(&self, ports: impl Iterator<Item = PortRule>) -> Vec<PortRule> {
+        ports.filter(|port| self.switched.has(port.host)).collect()
+    }
+
     /// Makes the table anew if we made it and it is there no more, or only what the operator has put into it.
     pub fn mend(&self) -> Result<()> {
+        if self.switched.is_off() {
+            return Ok(());
+        }
         let mut state = self.state();
         let listed = state.line.socket().and_then(list::chains);
         let chains = listed.map_err(|refusal| self.failed("cannot read the firewall", refusal))?;
@@ -251,12 +268,24 @@ impl Firewall {
         state.networks.clear();
         state.ports.clear();
         state.built = false;
+        self.take_away(&mut state)
+            .map_err(|refusal| self.failed("cannot remove the firewall", refusal))
+    }
+
+    fn take_away(&self, state: &mut State) -> Result<(), Refusal> {
+        // A kernel without nftables has no table of ours.
+        let Ok(socket) = state.line.socket() else { return Ok(()) };
         let mut change = self.change();
         change.delete_table();
-        match state.line.socket().and_then(|socket| change.commit(socket)) {
-            Err(refusal) if refusal.errno != Errno::NOENT => Err(self.failed("cannot remove the firewall", refusal)),
+        match change.commit(socket) {
+            Err(refusal) if refusal.errno != Errno::NOENT => Err(refusal),
             _ => Ok(()),
         }
+    }
+
+    /// For which families there are rules.
+    pub fn switched(&self) -> Switched {
+        self.switched
     }
 
     /// The table's name.
@@ -284,6 +313,9 @@ impl Firewall {
 
     /// Makes a change; `state` is already what it leads to.
     fn commit(&self, state: &mut State, change: Transaction, doing: &str) -> Result<()> {
+        if self.switched.is_off() {
+            return Ok(());
+        }
         match state.line.socket().and_then(|socket| change.commit(socket)) {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.errno == Errno::NOENT => self.rebuild_lost(state),

@@ -18,7 +18,9 @@ use corten_linux::{
     },
 };
 use corten_network::{
-    controller::{Config, Controller},
+    config::Config,
+    controller::Controller,
+    firewall::model::Switched,
     model::{
         AttachRequest, Attachment, DnsRequest, EndpointRequest, Network, NetworkRequest, PortRequest, Protocol,
         SubnetRequest,
@@ -59,6 +61,10 @@ impl World {
     pub fn controller(&self) -> Controller {
         let _inside = self.runtime.enter();
         Controller::open(Config {
+            firewall: Switched::ON,
+            forward: true,
+            direct_routing: false,
+            bridge_is_made: false,
             table: "corten-test".to_owned(),
             bridge: "corten0".to_owned(),
             address_pools: Vec::new(),

@@ -8,7 +8,7 @@ use super::world::{
 use crate::{
     firewall::{
         keeper::Keeper,
-        model::{BridgeRules, GatewayMode},
+        model::{BridgeRules, Direct, GatewayMode},
         table::Firewall,
     },
     model::Protocol,
@@ -193,6 +193,28 @@ fn routed_and_unprotected_networks_are_reached_by_their_own_addresses() {
             .unpublish(&[rule(Protocol::Tcp, "0.0.0.0", 8080, A1)])
             .expect("allowed");
         assert_eq!(seen(Some(&world.other), A1, 80), "-");
+    });
+}
+
+#[test]
+fn published_ports_are_reached_by_the_containers_own_address_from_where_it_is_allowed() {
+    world(Setting::default(), |world| {
+        let mut network = world.a.clone();
+        for (direct, expected) in [
+            (Direct::Nowhere, "-"),
+            (Direct::Everywhere, OTHER),
+            (Direct::From(vec!["elsewhere".to_owned()]), "-"),
+            (Direct::From(vec!["elsewhere".to_owned(), "lan0".to_owned()]), OTHER),
+        ] {
+            network.direct = direct;
+            world.firewall.add_network(&network).expect("allowed");
+            assert_eq!(seen(Some(&world.other), A1, 80), "-", "it is not published");
+            world.publish("0.0.0.0", 8080, A1);
+            assert_eq!(seen(Some(&world.other), A1, 80), expected, "{:?}", network.direct);
+            assert_eq!(seen(Some(&world.other), HOST, 8080), OTHER);
+            let port = rule(Protocol::Tcp, "0.0.0.0", 8080, A1);
+            world.firewall.unpublish(&[port]).expect("allowed");
+        }
     });
 }
 

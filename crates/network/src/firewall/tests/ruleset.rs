@@ -37,12 +37,12 @@ fn the_skeleton_is_what_the_documentation_says() {
         firewall.rebuild(&[], &[]).expect("allowed");
         let chain = |name| lines("chain", name);
         let hooked = |kind, hook, priority| format!("type {kind} hook {hook} priority {priority}; policy accept;");
-        assert!(chain("user").is_empty());
+        assert!(chain("user").is_empty() && chain("inner").is_empty());
         assert_eq!(
             chain("guard"),
             [
                 &*hooked("filter", "prerouting", "raw"),
-                "iifname != \"lo\" ip daddr 127.0.0.0/8 drop"
+                "ip daddr 127.0.0.0/8 iifname != \"lo\" drop"
             ]
         );
         assert_eq!(
@@ -59,11 +59,11 @@ fn the_skeleton_is_what_the_documentation_says() {
         assert_eq!(
             chain("ports"),
             [
-                "ip6 daddr ::1 return",
-                "ip6 daddr fe80::/10 return",
                 "iifname @proxied return",
                 "dnat ip to ip daddr . meta l4proto . th dport map @one4",
                 "meta nfproto ipv4 dnat ip to meta l4proto . th dport map @any4",
+                "ip6 daddr ::1 return",
+                "ip6 daddr fe80::/10 return",
                 "dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6",
                 "meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @any6",
             ]
@@ -73,7 +73,8 @@ fn the_skeleton_is_what_the_documentation_says() {
             [
                 &*hooked("filter", "forward", "filter"),
                 "jump user",
-                "iifname vmap @from",
+                "jump inner",
+                "ct state established,related accept",
                 "oifname vmap @to",
                 "iifname @bridges accept",
                 "jump strangers",
@@ -101,7 +102,6 @@ fn a_network_is_a_few_chains() {
         assert_eq!(
             lines("chain", "to-br-a"),
             [
-                "ct state established,related accept",
                 "ct status dnat accept",
                 "ip6 daddr . meta l4proto . th dport @open6 accept",
                 "iifname != \"br-a\" meta l4proto ipv6-icmp accept",
@@ -129,9 +129,48 @@ fn a_network_is_a_few_chains() {
         network.internal = true;
         world.firewall.add_network(&network).expect("allowed");
         assert_eq!(lines("chain", "from-br-a"), ["oifname != \"br-a\" drop"]);
-        assert_eq!(lines("chain", "to-br-a"), ["drop"]);
+        assert_eq!(lines("chain", "into-br-a"), ["drop"]);
+        assert_eq!(lines("chain", "inner"), ["iifname vmap @from", "oifname vmap @into"]);
+        assert_eq!(elements("map", "to"), "\"br-b\" : jump to-br-b");
         assert_eq!(elements("map", "leave"), "\"br-b\" : jump leave-br-b");
         assert_eq!(elements("set", "proxied"), "");
+    });
+}
+
+#[test]
+fn of_a_family_that_is_switched_off_the_table_does_not_say_a_word() {
+    use crate::firewall::{model::Switched, table::Firewall};
+    world(Setting::default(), |world| {
+        world.firewall.destroy().expect("allowed");
+        let ports = [
+            rule(Protocol::Tcp, "0.0.0.0", 80, A1),
+            rule(Protocol::Tcp, "::", 80, A1_6),
+        ];
+        let only4 = Switched {
+            ipv4: true,
+            ipv6: false,
+        };
+        let firewall = Firewall::open_for("corten", only4);
+        firewall.rebuild(std::slice::from_ref(&world.a), &[]).expect("allowed");
+        firewall.publish(&ports).expect("free");
+        assert_eq!(elements("map", "any4"), "tcp . 80 : 10.8.0.2 . 80");
+        assert_eq!(elements("map", "any6"), "");
+        assert_eq!(lines("chain", "to-br-a")[0], "meta nfproto ipv6 accept");
+        assert!(!list().contains("fd00:8"));
+        firewall.unpublish(&ports).expect("allowed");
+        assert_eq!(elements("map", "any4"), "");
+        let neither = Switched {
+            ipv4: false,
+            ipv6: false,
+        };
+        let firewall = Firewall::open_for("corten", neither);
+        firewall
+            .rebuild(std::slice::from_ref(&world.a), &ports)
+            .expect("allowed");
+        firewall.add_network(&world.b).expect("nothing to do");
+        firewall.unpublish(&ports).expect("nothing to do");
+        firewall.mend().expect("nothing to do");
+        assert_eq!(run(&["nft", "list", "ruleset"]), "");
     });
 }
 
