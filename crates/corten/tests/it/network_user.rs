@@ -390,3 +390,23 @@ fn links_of_the_default_network_and_of_others() {
     let error = daemon.docker("run --rm --link nobody:db busybox true").fails(125);
     assert!(error.contains("nobody"), "{error}");
 }
+
+#[test]
+fn a_link_is_taken_away_by_the_name_that_its_owner_has_for_it() {
+    let (_world, daemon) = world();
+    up(&daemon, "server", "");
+    up(&daemon, "client", "--link server:db");
+    let knows = || daemon.exec("client", "cat /etc/hosts").ok().contains("\tdb");
+    assert!(knows());
+    let error = daemon.docker("rm --link client").fails(1);
+    assert!(error.contains("cannot remove the default link name"), "{error}");
+    daemon.docker("rm --link /client/db").ok();
+    assert!(!knows());
+    let links = &daemon.inspect("client")["HostConfig"]["Links"];
+    assert!(links.as_array().is_none_or(Vec::is_empty), "{links}");
+    let error = daemon.docker("rm --link client/db").fails(1);
+    assert!(error.contains("No such container: client/db"), "{error}");
+    daemon.docker("restart -t 0 client").ok();
+    assert!(!knows());
+    assert_eq!(daemon.status("server"), "running");
+}

@@ -258,13 +258,28 @@ pub async fn top(State(door): State<Door>, Path(name): Path<String>, query: Para
 /// `DELETE /containers/{name}`.
 pub async fn remove(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
     if query.flag("link") {
-        return Err(ApiError::not_implemented("removing links between containers"));
+        door.engine().containers().remove_link(&name).await?;
+        return Ok(no_content());
     }
     let options = RemoveOptions {
         force: query.flag("force"),
         volumes: query.flag("v"),
     };
     door.engine().containers().remove(&name, options).await?;
+    Ok(no_content())
+}
+
+/// `DELETE /containers/{owner}/{alias}?link=1`.
+pub async fn remove_link(
+    State(door): State<Door>,
+    Path((owner, alias)): Path<(String, String)>,
+    query: Parameters,
+) -> Answer {
+    let name = format!("{owner}/{alias}");
+    if !query.flag("link") {
+        return Err(ApiError::not_found(format!("No such container: {name}")));
+    }
+    door.engine().containers().remove_link(&name).await?;
     Ok(no_content())
 }
 

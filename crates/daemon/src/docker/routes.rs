@@ -52,6 +52,7 @@ fn container_routes() -> Router<Door> {
         .route("/containers/create", post(containers::create))
         .route("/containers/prune", post(containers::prune))
         .route("/containers/{name}", delete(containers::remove))
+        .route("/containers/{name}/{alias}", delete(containers::remove_link))
         .route("/containers/{name}/json", get(containers::inspect))
         .route("/containers/{name}/start", post(containers::start))
         .route("/containers/{name}/stop", post(containers::stop))

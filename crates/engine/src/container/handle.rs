@@ -107,6 +107,11 @@ pub enum Command {
         force: bool,
         reply: Reply<()>,
     },
+    /// Forgets a link.
+    Unlink {
+        alias: String,
+        reply: Reply<()>,
+    },
     /// A container that it has a link to may have another address.
     RefreshLinks {
         reply: Reply<()>,

@@ -8,6 +8,7 @@ use corten_network::model::Protocol;
 
 use crate::{
     container::{
+        endpoints::parse_link,
         etc::LinkTarget,
         handle::{Command, Snapshot},
         mode::{DEFAULT_NETWORK, NetworkMode},
@@ -33,7 +34,7 @@ pub fn resolve(record: &Record, table: &Table) -> Result<Vec<ContainerLink>> {
     }
     let mut links: Vec<ContainerLink> = Vec::new();
     for text in record.host_config.links.iter().flatten() {
-        let (name, alias) = super::endpoints::parse_link(text)?;
+        let (name, alias) = parse_link(text)?;
         let found = table.find(&name).map_err(|error| match error.kind() {
             // "Not found" would make clients look for the image.
             Kind::NotFound => Error::invalid(format!("could not get container for {name}")).because(error),
@@ -185,6 +186,23 @@ fn segments(ports: &[(Protocol, u16)]) -> Vec<(Protocol, u16, u16)> {
 }
 
 impl Supervised {
+    /// Forgets a link, now and for the next start. A program that runs keeps the environment that it was started with.
+    pub fn unlink(&mut self, alias: &str) -> Result<()> {
+        let mut record = self.record.as_ref().clone();
+        record.links.retain(|link| link.alias != alias);
+        if let Some(texts) = &mut record.host_config.links {
+            texts.retain(|text| parse_link(text).is_ok_and(|(_, own)| own != alias));
+        }
+        let before = std::mem::replace(&mut self.record, record.into());
+        if let Err(error) = self.save() {
+            self.record = before;
+            return Err(error);
+        }
+        self.refresh_links();
+        self.show();
+        Ok(())
+    }
+
     /// Containers that have a link to this one learn its new address.
     pub fn tell_who_links_here(&self) {
         for other in self.table.linking_to(&self.record.id) {

@@ -32,7 +32,7 @@ use crate::{
         wait,
     },
     context::{Context, blocking},
-    error::{Error, Result, causes},
+    error::{Error, Kind, Result, causes},
     image::service::ImageService,
     names, signal,
 };
@@ -164,6 +164,24 @@ impl ContainerService {
     /// Removes it, its writable layer, its log, and on request its anonymous volumes.
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
         remove::remove(&self.table.find(reference)?, options).await
+    }
+
+    /// Takes a link away, by the name that its owner has for the other container: `owner/alias`.
+    pub async fn remove_link(&self, name: &str) -> Result<()> {
+        let Some((owner, alias)) = name.trim_start_matches('/').split_once('/') else {
+            self.table.find(name)?;
+            return Err(Error::new(
+                Kind::Conflict,
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        };
+        let unknown = || Error::not_found(format!("No such container: {name}"));
+        let handle = self.table.find(owner).map_err(|_| unknown())?;
+        if !handle.snapshot().record.links.iter().any(|link| link.alias == alias) {
+            return Err(unknown());
+        }
+        let alias = alias.to_owned();
+        handle.ask(|reply| Command::Unlink { alias, reply }).await
     }
 
     /// Removes all that do not run.

@@ -149,6 +149,7 @@ async fn obey(container: &mut Supervised, command: Command) {
         Command::Disconnect { network, force, reply } => {
             drop(reply.send(container.disconnect(&network, force).await));
         }
+        Command::Unlink { alias, reply } => drop(reply.send(container.unlink(&alias))),
         Command::RefreshLinks { reply } => {
             container.refresh_links();
             drop(reply.send(Ok(())));
