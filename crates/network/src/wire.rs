@@ -27,7 +27,10 @@ use crate::{
     model::Mac,
     namespace::inside,
     sysctl,
+    wire::settle::{Fresh, settle},
 };
+
+mod settle;
 
 /// IPv6 does not exist on interfaces with a smaller one.
 const IPV6_MINIMUM_MTU: u32 = 1280;
@@ -131,7 +134,7 @@ pub fn connect(namespace: BorrowedFd, wires: &[Wire]) -> Result<()> {
             failed = Some(wire);
             error
         })?;
-        settle(&host, &socket, wires);
+        settle(&host, &socket, &wires.iter().map(fresh).collect::<Vec<_>>());
         Ok(())
     });
     equipped.map_err(|error| {
@@ -160,17 +163,16 @@ fn switch_on(host: &mut Socket, wires: &[Wire]) -> Result<(), (usize, io::Error)
         .map_err(|refusal| (owners[refusal.index], refusal.into()))
 }
 
-/// Lets everything forward before the container's first packet. Best effort: it will anyway.
-fn settle(host: &Socket, inside: &Socket, wires: &[Wire]) {
-    for wire in wires {
-        let _ = link::settle(inside, wire.interface);
-        if let Plug::Bridge {
-            bridge, host_interface, ..
-        } = wire.plug
-        {
-            let _ = link::settle(host, host_interface);
-            let _ = link::settle(host, bridge);
-        }
+fn fresh<'a>(wire: &'a Wire) -> Fresh<'a> {
+    Fresh {
+        interface: wire.interface,
+        addresses: &wire.addresses,
+        outside: match wire.plug {
+            Plug::Bridge {
+                bridge, host_interface, ..
+            } => Some([host_interface, bridge]),
+            Plug::Macvlan { .. } | Plug::Ipvlan { .. } => None,
+        },
     }
 }
 

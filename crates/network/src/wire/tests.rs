@@ -1,5 +1,8 @@
 //! Wires between bridges and containers, in namespaces of the tests' own.
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use super::*;
 use crate::{
@@ -312,4 +315,16 @@ fn switches_name_an_interface_and_nothing_else() {
         assert_eq!(sysctls(malformed).expect_err(malformed).kind(), Why::Invalid);
     }
     assert_eq!(sysctls("net.ipv6.conf.IFNAME.accept_ra=2").expect("valid").len(), 1);
+}
+
+#[test]
+fn neighbours_may_ask_for_an_ipv6_address_at_once() {
+    alone(|| {
+        make_bridge("br-test", &["fd00:7::1/64"]);
+        let container = new_namespace();
+        connect(container.as_fd(), &[wire("br-test", "veth1", &["fd00:7::ab:cdef/64"])]).expect("root");
+        let groups = inside(container.as_fd(), || fs::read_to_string("/proc/thread-self/net/igmp6"));
+        let groups = groups.expect("there is IPv6");
+        assert!(groups.contains("ff0200000000000000000001ffabcdef"), "{groups}");
+    });
 }
