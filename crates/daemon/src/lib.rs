@@ -41,6 +41,7 @@ pub mod docker {
     pub mod output;
     pub mod query;
     pub mod routes;
+    pub mod rows;
     pub mod server;
     pub mod system;
     pub mod upgrade;

@@ -21,7 +21,7 @@ use crate::{
     docker::{
         convert::{container, network_request},
         decode,
-        door::{Door, json, ok},
+        door::{Door, json, ok, written},
         gate::Caller,
         query::Parameters,
         version::{ApiVersion, v},
@@ -64,13 +64,8 @@ pub async fn list(State(door): State<Door>, version: ApiVersion, query: Paramete
         filters,
     };
     let views = door.engine().containers().list(options).await?;
-    let (networks, now) = (door.networks()?, Timestamp::now());
-    let documents = views.iter().map(|view| {
-        let mut summary = container::summary(view, &networks, now);
-        versions::container_summary(version, &mut summary);
-        summary
-    });
-    Ok(ok(&documents.collect::<Vec<_>>()))
+    let list = door.rows().list(&views, door.networks(), version, Timestamp::now());
+    Ok(written(StatusCode::OK, list))
 }
 
 /// `POST /containers/create`.
@@ -124,7 +119,7 @@ pub async fn inspect(
         true => containers.inspect_with_size(&name).await?,
         false => containers.inspect(&name)?,
     };
-    let mut document = container::inspect(&view, door.host(), &door.networks()?);
+    let mut document = container::inspect(&view, door.host(), &door.networks());
     if caller.is_some_and(|caller| caller.access.is_read_only()) {
         document.config.env.iter_mut().for_each(hide_value);
     }

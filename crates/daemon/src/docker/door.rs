@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    docker::convert::{container::Host, container_network::Networks},
+    docker::{
+        convert::{container::Host, container_network::Networks},
+        rows::Rows,
+    },
     error::ApiError,
 };
 
@@ -30,6 +33,7 @@ struct Shared {
     /// About the doors, for `/info`.
     warnings: Vec<String>,
     transfers: Arc<Semaphore>,
+    rows: Rows,
 }
 
 /// Archives that may come or go at the same time. Each keeps a thread busy, of which there are some hundreds: clients
@@ -56,6 +60,7 @@ impl Door {
                 host,
                 warnings,
                 transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+                rows: Rows::default(),
             }),
         }
     }
@@ -85,8 +90,12 @@ impl Door {
     }
 
     /// Names and ids of all networks, for documents that mention them.
-    pub fn networks(&self) -> Result<Networks, ApiError> {
-        Ok(Networks::new(&self.engine().networks().list(&Default::default())?))
+    pub fn networks(&self) -> Networks {
+        Networks::new(&self.engine().networks().records())
+    }
+
+    pub fn rows(&self) -> &Rows {
+        &self.shared.rows
     }
 }
 
@@ -96,6 +105,11 @@ const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json
 pub fn json(status: StatusCode, document: &impl Serialize) -> Response {
     let mut bytes = serde_json::to_vec(document).expect("the API's documents always serialize");
     bytes.push(b'\n');
+    written(status, bytes)
+}
+
+/// A document that is written already.
+pub fn written(status: StatusCode, bytes: Vec<u8>) -> Response {
     (status, [(CONTENT_TYPE, APPLICATION_JSON)], bytes).into_response()
 }
 

@@ -21,7 +21,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub record: Arc<Record>,
-    pub state: State,
+    /// Another one for each change: who still holds the same one has missed nothing.
+    pub state: Arc<State>,
     /// How often it has ended since the daemon runs: tells one end from the next.
     pub exits: u64,
     /// It is gone, with all that belonged to it.

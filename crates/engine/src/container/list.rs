@@ -8,8 +8,9 @@ use crate::{
     container::{
         etc,
         handle::Snapshot,
+        record::Record,
         table::Table,
-        view::{ContainerView, ListOptions},
+        view::{ContainerView, ListOptions, Places},
     },
     context::Context,
     error::Result,
@@ -46,24 +47,40 @@ impl<'a> ImageNames<'a> {
     }
 }
 
+/// One container with everything.
 pub fn view(context: &Context, names: &mut ImageNames<'_>, snapshot: Snapshot) -> ContainerView {
-    let record = snapshot.record;
+    let places = places(context, &snapshot.record);
+    ContainerView {
+        places,
+        ..row(names, snapshot)
+    }
+}
+
+/// Without where its parts are, which no list shows.
+fn row(names: &mut ImageNames<'_>, snapshot: Snapshot) -> ContainerView {
+    let Snapshot { record, state, .. } = snapshot;
+    ContainerView {
+        image_name: names.name(&record.config.image, &record.image_id),
+        places: Places::default(),
+        size_rw: None,
+        size_root_fs: None,
+        state,
+        record,
+    }
+}
+
+fn places(context: &Context, record: &Record) -> Places {
     let directory = context.store.layout().container(&record.id);
     let files = etc::files(&directory);
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    ContainerView {
-        image_name: names.name(&record.config.image, &record.image_id),
-        log_path: place::shown_path(&record, &directory.join("log")).map(|path| text(&path)),
+    Places {
+        log_path: place::shown_path(record, &directory.join("log")).map(|path| text(&path)),
         hostname_path: text(&files.hostname),
         hosts_path: text(&files.hosts),
         resolv_conf_path: text(&files.resolv_conf),
         execs: context.execs.living(&record.id),
         storage_driver: context.store.driver().to_owned(),
         storage_data: storage(context.store.active(&record.id, &record.layers)),
-        size_rw: None,
-        size_root_fs: None,
-        state: snapshot.state,
-        record,
     }
 }
 
@@ -99,12 +116,7 @@ impl Lookup for Others<'_> {
 }
 
 /// Newest first.
-pub fn list(
-    context: &Context,
-    table: &Table,
-    images: &ImageService,
-    options: &ListOptions,
-) -> Result<Vec<ContainerView>> {
+pub fn list(table: &Table, images: &ImageService, options: &ListOptions) -> Result<Vec<ContainerView>> {
     let filter = ContainerFilter::parse(&options.filters, &Others { table, images })?;
     let all = options.all || options.limit > 0 || filter.names_a_status();
     let mut names = ImageNames::new(images);
@@ -112,7 +124,7 @@ pub fn list(
         .snapshots()
         .into_iter()
         .filter(|snapshot| all || snapshot.state.phase.is_up())
-        .map(|snapshot| view(context, &mut names, snapshot))
+        .map(|snapshot| row(&mut names, snapshot))
         .filter(|view| filter.matches(view));
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     Ok(shown.take(limit).collect())

@@ -212,7 +212,7 @@ impl ContainerService {
 
     /// Newest first.
     pub async fn list(&self, options: ListOptions) -> Result<Vec<ContainerView>> {
-        let views = list::list(&self.context, &self.table, &self.images, &options)?;
+        let views = list::list(&self.table, &self.images, &options)?;
         if !options.size {
             return Ok(views);
         }

@@ -58,7 +58,7 @@ impl Supervised {
     pub fn show(&self) {
         self.watch.send_replace(Snapshot {
             record: Arc::clone(&self.record),
-            state: self.state.clone(),
+            state: Arc::new(self.state.clone()),
             exits: self.exits,
             removed: self.removed,
         });

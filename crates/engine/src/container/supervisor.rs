@@ -35,7 +35,7 @@ pub fn supervise(
     let (commands, queue) = mpsc::channel(QUEUE);
     let snapshot = Snapshot {
         record: Arc::clone(&record),
-        state: state.clone(),
+        state: Arc::new(state.clone()),
         exits: 0,
         removed: false,
     };

@@ -106,7 +106,9 @@ impl Table {
 
     /// Newest first.
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        let mut all: Vec<Snapshot> = self.handles().iter().map(Handle::snapshot).collect();
+        let inner = self.inner.read().expect("no panic while locked");
+        let mut all: Vec<Snapshot> = inner.by_id.values().map(Handle::snapshot).collect();
+        drop(inner);
         all.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.record.created));
         all
     }

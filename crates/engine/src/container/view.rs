@@ -28,10 +28,21 @@ pub struct Created {
 #[derive(Debug, Clone)]
 pub struct ContainerView {
     pub record: Arc<Record>,
-    pub state: State,
+    pub state: Arc<State>,
     /// The image by a name that still points at it, else its id: what `ps` shows.
     pub image_name: String,
-    /// Where its log is; absent for log driver `none`.
+    /// Only of an inspection.
+    pub places: Places,
+    /// Bytes written by the container, where it was asked for.
+    pub size_rw: Option<u64>,
+    /// Bytes of the image and of what the container wrote, where it was asked for.
+    pub size_root_fs: Option<u64>,
+}
+
+/// Where the parts of a container are on this host.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// Absent for log driver `none`.
     pub log_path: Option<String>,
     pub hostname_path: String,
     pub hosts_path: String,
@@ -41,10 +52,6 @@ pub struct ContainerView {
     pub execs: Vec<String>,
     pub storage_driver: String,
     pub storage_data: BTreeMap<String, String>,
-    /// Bytes written by the container, where it was asked for.
-    pub size_rw: Option<u64>,
-    /// Bytes of the image and of what the container wrote, where it was asked for.
-    pub size_root_fs: Option<u64>,
 }
 
 /// Filters as clients send them: key to values. Each door checks the keys it knows.

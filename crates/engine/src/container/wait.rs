@@ -24,7 +24,7 @@ pub fn wait(handle: Handle, condition: WaitCondition) -> Waiting {
         let failed = condition == WaitCondition::Removed && !last.removed;
         WaitResult {
             exit_code: i64::from(last.state.exit_code),
-            error: failed.then_some(last.state.error),
+            error: failed.then(|| last.state.error.clone()),
         }
     })
 }

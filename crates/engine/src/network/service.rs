@@ -77,6 +77,11 @@ impl NetworkService {
         Ok(views.remove(0))
     }
 
+    /// All of them, without who is on them.
+    pub fn records(&self) -> Vec<Arc<NetworkRecord>> {
+        self.context.network_records.all()
+    }
+
     /// By name. Filters: `dangling`, `driver`, `id`, `label`, `name`, `scope`, `type`.
     pub fn list(&self, filters: &Filters) -> Result<Vec<NetworkView>> {
         filter::check_keys(filters, &LIST_KEYS)?;

@@ -63,7 +63,7 @@ fn inspect(world: &World, id: &str) -> ContainerView {
 }
 
 fn address(world: &World, id: &str, network: &str) -> Ipv4Addr {
-    let attachment = inspect(world, id).state.attachment.expect("attached");
+    let attachment = inspect(world, id).state.attachment.clone().expect("attached");
     let endpoint = attachment.endpoints.iter().find(|end| end.network_name == network);
     endpoint.expect("on it").ipv4.expect("an address").addr()
 }
@@ -143,7 +143,7 @@ async fn a_published_port_answers_and_is_free_again() {
         let word = format!("round-{round}");
         let id = world.start(publish("80/tcp", 18_080, server(&word))).await;
         assert_eq!(hear((Ipv4Addr::LOCALHOST, 18_080).into()), word);
-        let ports = inspect(&world, &id).state.attachment.expect("attached").ports;
+        let ports = inspect(&world, &id).state.attachment.clone().expect("attached").ports;
         assert!(
             ports
                 .iter()
@@ -391,7 +391,7 @@ async fn networks_are_joined_and_left_while_it_runs() {
     assert_eq!(hear((at, 80).into()), "hello");
     assert!(file(&world, &id, "hosts").contains(&at.to_string()));
     let endpoint = |id: &str| {
-        let attachment = inspect(&world, id).state.attachment.expect("attached");
+        let attachment = inspect(&world, id).state.attachment.clone().expect("attached");
         attachment.endpoint(&back).cloned()
     };
     assert_eq!(endpoint(&id).expect("on it").names, ["web", "front", &id[..12]]);
@@ -438,6 +438,7 @@ async fn networks_are_joined_and_left_while_it_runs() {
         inspect(&world, &id)
             .state
             .attachment
+            .clone()
             .expect("still its own")
             .endpoints
             .is_empty()
@@ -477,7 +478,7 @@ async fn attachments_survive_the_daemon() {
     let gone = world
         .start(publish("80/tcp", 18_084, on("back", shell("sleep 0.5"))))
         .await;
-    let before = inspect(&world, &id).state.attachment;
+    let before = inspect(&world, &id).state.attachment.clone();
     world.close().await;
     tokio::time::sleep(Duration::from_millis(900)).await;
     world.open().await;

@@ -1,28 +1,28 @@
 //! A container's networks as the Engine API shows them: addresses, published ports, names.
 //!
 //! While it runs, the attachment says what is; before and after, only what was wished for is left.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::types::{
     container::PortBinding,
     container_answers::{NetworkSettings, PortSummary},
     network::EndpointSettings,
 };
-use corten_engine::{container::view::ContainerView, network::record::NetworkView};
+use corten_engine::{container::view::ContainerView, network::record::NetworkRecord};
 use corten_network::model::{Attachment, Endpoint};
 
 use crate::docker::convert::network;
 
 /// Names and ids of the networks that exist.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks {
     by_name: BTreeMap<String, String>,
     by_id: BTreeMap<String, String>,
 }
 
 impl Networks {
-    pub fn new(views: &[NetworkView]) -> Networks {
-        let pairs = || views.iter().map(|view| &view.record.network);
+    pub fn new(records: &[Arc<NetworkRecord>]) -> Networks {
+        let pairs = || records.iter().map(|record| &record.network);
         Networks {
             by_name: pairs().map(|one| (one.name.clone(), one.id.clone())).collect(),
             by_id: pairs().map(|one| (one.id.clone(), one.name.clone())).collect(),
@@ -348,21 +348,15 @@ mod tests {
         };
         ContainerView {
             record: Arc::new(record),
-            state: State {
+            state: Arc::new(State {
                 phase,
                 pid: 7,
                 started_at: (phase != Phase::Created).then_some(Timestamp::UNIX_EPOCH),
                 attachment: (phase.is_running() && !attachment.endpoints.is_empty()).then_some(attachment),
                 ..State::default()
-            },
+            }),
             image_name: String::new(),
-            log_path: None,
-            hostname_path: String::new(),
-            hosts_path: String::new(),
-            resolv_conf_path: String::new(),
-            execs: Vec::new(),
-            storage_driver: String::new(),
-            storage_data: BTreeMap::new(),
+            places: Default::default(),
             size_rw: None,
             size_root_fs: None,
         }
