@@ -143,6 +143,21 @@ impl Database {
             .map_err(Error::database("delete a record"))
     }
 
+    /// The same, with what the object holds of layers.
+    pub fn delete_container(&self, kind: &str, id: &str) -> Result<(), Error> {
+        let change = |connection: &Connection| {
+            let transaction = connection.unchecked_transaction()?;
+            transaction
+                .prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")?
+                .execute(params![kind, id])?;
+            transaction
+                .prepare_cached("DELETE FROM active_layers WHERE container = ?1")?
+                .execute([id])?;
+            transaction.commit()
+        };
+        self.with_reserve(change).map_err(Error::database("delete a container"))
+    }
+
     /// Ids and documents of one kind, by id.
     pub fn records(&self, kind: &str) -> Result<Vec<(String, String)>, Error> {
         let connection = self.lock();

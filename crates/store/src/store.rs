@@ -137,6 +137,11 @@ impl Store {
         self.database.put_record(kind, id, name, document)
     }
 
+    /// The record of a container and its hold on layers, in one transaction. Its directories are the caller's to discard.
+    pub fn delete_container(&self, kind: &str, id: &str) -> Result<(), Error> {
+        self.database.delete_container(kind, id)
+    }
+
     pub fn delete_record(&self, kind: &str, id: &str) -> Result<(), Error> {
         self.database.delete_record(kind, id)
     }

@@ -71,8 +71,9 @@ impl Supervised {
         self.release().await;
         self.tell_unmounted();
         self.record_end(&exit);
-        let removal = self.record.host_config.auto_remove && !self.restarts.by_user;
-        if !removal && self.save_or_warn() {
+        let by_itself = self.record.host_config.auto_remove && !self.restarts.by_user;
+        let removal = self.restarts.removal.take().or(by_itself.then_some(true));
+        if removal.is_none() && self.save_or_warn() {
             launch::discard(&self.context.store.layout().task(&self.record.id));
         }
         let seconds = self
@@ -87,11 +88,11 @@ impl Supervised {
                 ("execDuration", seconds.to_string()),
             ],
         );
-        if !removal {
-            return self.show();
-        }
         self.show();
-        if let Err(error) = self.remove(true) {
+        let Some(volumes) = removal.filter(|_| self.state.phase == Phase::Exited) else {
+            return;
+        };
+        if let Err(error) = self.remove(volumes) {
             tracing::error!(container = %self.record.id, %error, "cannot remove a container that ended");
             self.state.go(Phase::Removing);
             self.state.go(Phase::Dead);

@@ -42,8 +42,9 @@ pub enum Command {
         number: i32,
         reply: Reply<()>,
     },
-    /// SIGKILL to every process.
+    /// SIGKILL to every process; with `removal` (of its anonymous volumes too?) its end is its removal.
     KillAll {
+        removal: Option<bool>,
         reply: Reply<()>,
     },
     Pause {

@@ -41,11 +41,12 @@ impl Supervised {
         }
         let store = &self.context.store;
         store
-            .delete_record(KIND, &id)
+            .delete_container(KIND, &id)
             .map_err(|error| Error::system(format!("cannot remove container {}", self.record.name)).because(error))?;
         self.waiting.clear();
         self.context.keeper.let_go(&id);
-        for removed in [store.remove_active(&id), store.discard(&store.layout().container(&id))] {
+        for directory in [store.layout().active(&id), store.layout().container(&id)] {
+            let removed = store.discard(&directory);
             if let Err(error) = removed {
                 tracing::error!(container = %id, %error, "files of a removed container remain");
             }
@@ -98,7 +99,7 @@ pub async fn remove(handle: &Handle, options: RemoveOptions) -> Result<()> {
     let running = handle.snapshot().state.phase.is_up();
     if options.force && running {
         let rests = |snapshot: &Snapshot| snapshot.removed || !snapshot.state.phase.is_up();
-        stop::kill_all(handle, "cannot remove container", rests).await?;
+        stop::kill_all(handle, "cannot remove container", Some(options.volumes), rests).await?;
     }
     match handle
         .ask(|reply| Command::Remove {
@@ -107,7 +108,7 @@ pub async fn remove(handle: &Handle, options: RemoveOptions) -> Result<()> {
         })
         .await
     {
-        // `--rm` was faster, and that is what was wanted.
+        // Its end was its removal.
         Err(error) if error.kind() == Kind::NotFound && options.force && running => Ok(()),
         removed => removed,
     }

@@ -128,6 +128,8 @@ pub struct Restarts {
     pub end_is_wanted: bool,
     /// A user's restart is under way: the end that comes is no reason to remove the container.
     pub by_user: bool,
+    /// With the end that comes it goes, with its anonymous volumes or without.
+    pub removal: Option<bool>,
 }
 
 impl Restarts {
@@ -165,13 +167,10 @@ impl Supervised {
     /// The next try, whose time has come.
     pub async fn retry(&mut self) {
         self.restarts.due = None;
+        self.policy_changed();
         // It goes on waiting when the daemon ends with its containers: the next one brings it back.
         if self.state.phase != Phase::Restarting || self.context.is_stopping() {
             return;
-        }
-        // The policy may have been changed while it waited.
-        if self.policy() == Policy::No {
-            return self.give_up_restarting();
         }
         if let Err(error) = self.launch().await {
             tracing::error!(container = %self.record.id, %error, "cannot restart a container");
@@ -187,8 +186,18 @@ impl Supervised {
         self.show();
     }
 
+    /// The record has another policy than before. One that waits for a next try that nobody wants any more rests.
+    pub fn policy_changed(&mut self) {
+        if self.state.phase == Phase::Restarting && self.policy() == Policy::No {
+            self.give_up_restarting();
+        }
+    }
+
     /// A user wants it to end. Written down at once: a daemon that is killed now must not let the next one restart it.
     pub fn mark_stopped(&mut self) {
+        if !self.state.phase.is_up() {
+            return;
+        }
         self.restarts.end_is_wanted = true;
         if !self.state.stopped_by_user {
             self.state.stopped_by_user = true;

@@ -41,8 +41,9 @@ impl Supervised {
         Ok(())
     }
 
-    pub async fn kill_all(&mut self) -> Result<()> {
+    pub async fn kill_all(&mut self, removal: Option<bool>) -> Result<()> {
         self.mark_stopped();
+        self.restarts.removal = removal.or(self.restarts.removal);
         if self.state.phase == Phase::Restarting {
             self.give_up_restarting();
             return Ok(());

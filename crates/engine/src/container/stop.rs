@@ -54,12 +54,12 @@ async fn end(handle: &Handle, signal: Option<&str>, timeout_seconds: Option<i64>
                 }
             };
             if !gone {
-                kill_all(handle, STOPPING, ended).await?;
+                kill_all(handle, STOPPING, None, ended).await?;
             }
         }
         // It is ending by itself.
         Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
-            kill_all(handle, STOPPING, ended).await?;
+            kill_all(handle, STOPPING, None, ended).await?;
         }
         Err(error) => return Err(error),
     }
@@ -68,8 +68,13 @@ async fn end(handle: &Handle, signal: Option<&str>, timeout_seconds: Option<i64>
 }
 
 /// SIGKILL to all of it, and the wait for its end. `doing` is how the error begins.
-pub async fn kill_all(handle: &Handle, doing: &str, ended: impl Fn(&Snapshot) -> bool + Copy) -> Result<()> {
-    match handle.ask(|reply| Command::KillAll { reply }).await {
+pub async fn kill_all(
+    handle: &Handle,
+    doing: &str,
+    removal: Option<bool>,
+    ended: impl Fn(&Snapshot) -> bool + Copy,
+) -> Result<()> {
+    match handle.ask(|reply| Command::KillAll { removal, reply }).await {
         // The latter: it is ending by itself.
         Err(error) if !matches!(error.kind(), Kind::Conflict | Kind::NotFound) => return Err(error),
         _ => {}

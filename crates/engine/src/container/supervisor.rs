@@ -120,7 +120,7 @@ async fn obey(container: &mut Supervised, command: Command) {
     match command {
         Command::Start { reply } => drop(reply.send(container.start().await)),
         Command::Signal { number, reply } => drop(reply.send(container.signal(number).await)),
-        Command::KillAll { reply } => drop(reply.send(container.kill_all().await)),
+        Command::KillAll { removal, reply } => drop(reply.send(container.kill_all(removal).await)),
         Command::Pause { reply } => drop(reply.send(container.pause().await)),
         Command::Unpause { reply } => drop(reply.send(container.unpause().await)),
         Command::Resize { rows, columns, reply } => drop(reply.send(container.resize(rows, columns).await)),
