@@ -1,11 +1,11 @@
 //! Restart policies: who comes back, how often, and who stays where the user left it.
 use std::fs;
 
-use corten_testkit::{daemon::Daemon, process, wait::wait_until};
+use corten_testkit::{daemon::Daemon, image, process, wait::wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{WAIT, background, daemon};
+use crate::{WAIT, background, daemon, setup};
 
 fn restarts(daemon: &Daemon, name: &str) -> u64 {
     daemon.inspect(name)["RestartCount"].as_u64().unwrap()
@@ -330,6 +330,21 @@ fn a_stop_that_is_cut_off_by_the_death_of_the_daemon_is_a_stop() {
     wait_until("it has ended", || !process::is_alive(pid));
     daemon.start_process();
     assert_eq!(daemon.status("box"), "exited");
+}
+
+#[test]
+fn an_end_with_the_daemon_is_no_stop_by_a_user() {
+    let mut daemon = setup().arguments("--live-restore=false").start();
+    daemon.load(&image::busybox());
+    everybody(&daemon);
+    daemon.stop();
+    daemon.start_process();
+    for name in ["unless-runs", "always-runs", "always-stopped"] {
+        daemon.wait_for_status(name, "running");
+    }
+    for name in ["no-runs", "no-stopped", "unless-stopped"] {
+        assert_eq!(daemon.status(name), "exited", "{name}");
+    }
 }
 
 #[test]

@@ -199,7 +199,8 @@ impl Supervised {
             return;
         }
         self.restarts.end_is_wanted = true;
-        if !self.state.stopped_by_user {
+        // What ends with its daemon was not stopped by a user.
+        if !self.state.stopped_by_user && !self.context.is_stopping() {
             self.state.stopped_by_user = true;
             if self.policy() != Policy::No {
                 self.save_or_warn();

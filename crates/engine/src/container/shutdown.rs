@@ -53,7 +53,7 @@ async fn end(handle: &Handle, limit_seconds: i64) -> Result<()> {
         }
     };
     if !gone {
-        let _ = handle.ask(|reply| Command::KillAll { reply }).await;
+        let _ = handle.ask(|reply| Command::KillAll { removal: None, reply }).await;
         let _ = timeout(KILL_PATIENCE, handle.wait_until(ended)).await;
     }
     Ok(())
