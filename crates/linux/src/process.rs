@@ -113,6 +113,24 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd, number: i32) -> io::Result<()> {
     .map(drop)
 }
 
+/// Makes a command begin in another network namespace than ours.
+pub fn start_in_network(command: &mut std::process::Command, network: OwnedFd) {
+    use std::os::unix::process::CommandExt;
+    let enter = move || {
+        // SAFETY: changes only which namespace the new process is in; the descriptor is owned by this closure.
+        let entered = unsafe {
+            syscall(
+                c_long::from(raw::__NR_setns),
+                network.as_raw_fd(),
+                c_long::from(raw::CLONE_NEWNET),
+            )
+        };
+        check(entered).map(drop)
+    };
+    // SAFETY: between fork and exec the closure makes one system call and touches no memory but its own.
+    unsafe { command.pre_exec(enter) };
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 pub fn close_range_on_exec(first: RawFd) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: c_int = 1 << 2;

@@ -3,6 +3,7 @@
 //! Synchronous and fork-safe: the launcher and the shims are single-threaded processes.
 pub mod cgroup;
 pub mod error;
+pub mod hooks;
 pub mod init;
 pub mod launcher;
 pub mod process;

@@ -254,6 +254,7 @@ fn request(
             volatile: record.host_config.auto_remove,
         },
         shared_memory: shared_memory.map(|ipc| ipc.mounts.path()),
+        bundle: None,
         user: record.config.user.clone(),
         additional_groups: record.host_config.group_add.clone().unwrap_or_default(),
         create_working_directory: true,

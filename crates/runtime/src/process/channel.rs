@@ -22,6 +22,8 @@ pub enum FromChild {
     /// Everything is in place but the program. Beside it, with a terminal: its two ends, ours first.
     Ready,
     Failed(Failure),
+    /// The root file system is whole: hooks of the shim's may run. Nothing follows before [`release`].
+    Assembled,
 }
 
 /// Says something to the shim.

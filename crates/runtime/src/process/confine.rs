@@ -26,10 +26,13 @@ use crate::{
 /// Through the host's own /proc, which nobody can have tampered with.
 pub(crate) fn set_oom_score(adjustment: Option<i32>) -> Result<(), Failure> {
     let Some(adjustment) = adjustment else { return Ok(()) };
+    let say = || format!("cannot set oom_score_adj to {adjustment}");
     match fs::write("/proc/self/oom_score_adj", adjustment.to_string()) {
-        // Lowering it takes CAP_SYS_RESOURCE, which a host may withhold from us.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        result => result.context(|| format!("cannot set oom_score_adj to {adjustment}")),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let hint = "lowering it needs CAP_SYS_RESOURCE, which the daemon lacks";
+            Err(Failure::invalid(format!("{}: {error} ({hint})", say())))
+        }
+        result => result.context(say),
     }
 }
 

@@ -13,13 +13,14 @@ use corten_linux::{namespace, process, signal};
 use rustix::{
     fs::{Mode, OFlags, open},
     io::Errno,
-    process::{DumpableBehavior, chdir, fchdir, set_dumpable_behavior, setsid, umask},
+    process::{DumpableBehavior, chdir, fchdir, getpid, set_dumpable_behavior, setsid, umask},
     system::{setdomainname, sethostname},
 };
 
 use crate::{
     cgroup::manager::Cgroup,
     error::Context,
+    hooks::{self, ContainerHooks, Moment},
     process::{
         channel::{self, CHANNEL, FromChild},
         confine::{
@@ -102,6 +103,7 @@ fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_u
         .map(|size| devices::console(size, root.as_fd()))
         .transpose()?;
     mask::apply(&plan, root.as_fd(), null.as_fd())?;
+    run_create_hooks(&plan.hooks, channel)?;
     pivot::pivot(root.as_fd())?;
     setsid().context(|| "cannot make a session")?;
     if let Some((_, theirs)) = &terminal {
@@ -132,7 +134,39 @@ fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_u
     }
     process::close_range_on_exec(CHANNEL).context(|| "cannot mark descriptors")?;
     drop_privileges(&plan.capabilities, plan.no_new_privileges, plan.filter.as_ref())?;
+    hooks::run(
+        &plan.hooks.start,
+        &plan.hooks.story,
+        moment("startContainer", "created"),
+    )?;
     Err(execute::execute(&program, &arguments, &environment))
+}
+
+/// Lets the shim's hooks run, and then those that belong into the container's namespaces.
+fn run_create_hooks(hooks: &ContainerHooks, channel: BorrowedFd) -> Result<(), Failure> {
+    if hooks.shim_is_waited_for {
+        channel::tell(channel, &FromChild::Assembled, &[]).context(|| "cannot speak to the shim")?;
+        if !channel::wait_for_release(channel).unwrap_or(false) {
+            process::exit_now(EXIT_CODE);
+        }
+    }
+    if hooks.create.is_empty() {
+        return Ok(());
+    }
+    let before = umask(Mode::from_raw_mode(0o022));
+    let result = hooks::run(&hooks.create, &hooks.story, moment("createContainer", "creating"));
+    umask(before);
+    result
+}
+
+/// For hooks that this process runs: it names itself.
+fn moment<'a>(kind: &'a str, status: &'a str) -> Moment<'a> {
+    Moment {
+        kind,
+        status,
+        pid: Some(getpid().as_raw_nonzero().get()),
+        network: None,
+    }
 }
 
 /// The way into the container's cgroup, taken when it is needed and at the latest before anything of the container can

@@ -183,10 +183,19 @@ impl Child {
         self.cgroup.as_ref().expect("clone_child made it")
     }
 
-    /// Waits until only the program is missing.
-    pub fn wait_until_ready(&mut self) -> Result<(), Failure> {
+    /// Waits until only the program is missing. `assembled` is called when the root file system is whole, where somebody
+    /// has something to do then.
+    pub fn wait_until_ready(&mut self, assembled: impl FnOnce(Pid) -> Result<(), Failure>) -> Result<(), Failure> {
         let channel = self.channel.as_ref().expect("the channel is there until the start");
-        match channel::hear(channel.as_fd()).context(|| "cannot hear from the container's process")? {
+        let say = || "cannot hear from the container's process";
+        let mut heard = channel::hear(channel.as_fd()).context(say)?;
+        if let Some((FromChild::Assembled, _)) = heard {
+            assembled(self.pid)?;
+            // One that is gone is found out by what it says next.
+            let _ = channel::release(channel.as_fd());
+            heard = channel::hear(channel.as_fd()).context(say)?;
+        }
+        match heard {
             Some((FromChild::Ready, fds)) => {
                 let mut fds = fds.into_iter();
                 if let (Some(ours), Some(theirs)) = (fds.next(), fds.next()) {
@@ -195,7 +204,7 @@ impl Child {
                 Ok(())
             }
             Some((FromChild::Failed(failure), _)) => Err(failure),
-            None => Err(self.died_early()),
+            Some((FromChild::Assembled, _)) | None => Err(self.died_early()),
         }
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::manager::{self, CgroupPlan},
     error::Error,
+    hooks::{self, ContainerHooks, RuntimeHooks},
     process::task::{LogFormat, Rootfs, TaskRequest},
     rootfs::{cgroups, options::Options},
     security::filter::{self, Filter},
@@ -45,6 +46,7 @@ pub(crate) struct ShimPlan {
     pub open_stdin: bool,
     pub stdin_once: bool,
     pub log: Option<LogPlan>,
+    pub hooks: RuntimeHooks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +94,7 @@ pub(crate) struct ChildPlan {
     pub filter: Option<Filter>,
     pub arguments: Vec<String>,
     pub environment: Vec<String>,
+    pub hooks: ContainerHooks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,26 +179,13 @@ pub fn compile(request: &TaskRequest) -> Result<Plan, Error> {
         .ok_or_else(|| Error::invalid("the specification has no process"))?;
     let linux = spec.linux().clone().unwrap_or_default();
     let namespaces = Namespaces::of(&linux)?;
-    let shim = shim_plan(request, &linux, &namespaces)?;
-    let child = child_plan(request, process, &linux, namespaces, &shim.cgroup)?;
+    let mut shim = shim_plan(request, &linux, &namespaces)?;
+    let mut child = child_plan(request, process, &linux, namespaces, &shim.cgroup)?;
+    (shim.hooks, child.hooks) = hooks::compile(spec, &request.id, request.bundle.as_ref())?;
     Ok(Plan { shim, child })
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
-    if let Some(hooks) = spec.hooks() {
-        #[allow(deprecated)]
-        let lists = [
-            hooks.prestart(),
-            hooks.create_runtime(),
-            hooks.create_container(),
-            hooks.start_container(),
-            hooks.poststart(),
-            hooks.poststop(),
-        ];
-        if lists.into_iter().flatten().any(|list| !list.is_empty()) {
-            return Err(Error::not_implemented("running OCI hooks"));
-        }
-    }
     let Some(linux) = spec.linux() else { return Ok(()) };
     let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
     let process = spec.process().as_ref();
@@ -296,6 +286,7 @@ fn shim_plan(request: &TaskRequest, linux: &Linux, namespaces: &Namespaces) -> R
         open_stdin: request.stdio.open_stdin,
         stdin_once: request.stdio.stdin_once,
         log,
+        hooks: RuntimeHooks::default(),
     })
 }
 
@@ -369,6 +360,7 @@ fn child_plan(
         arguments,
         environment,
         join: namespaces.join,
+        hooks: ContainerHooks::default(),
     })
 }
 
@@ -634,6 +626,7 @@ mod tests {
             directory: PathBuf::from("/run/corten/tasks/0"),
             spec: serde_json::from_value(spec).unwrap(),
             rootfs: Rootfs::Directory(PathBuf::from("/srv")),
+            bundle: None,
             user: "web".to_owned(),
             additional_groups: Vec::new(),
             create_working_directory: false,

@@ -20,6 +20,9 @@ pub struct TaskRequest {
     pub rootfs: Rootfs,
     /// The mount namespace of another container: what it has at /dev/shm is there in this one too.
     pub shared_memory: Option<PathBuf>,
+    /// A directory with the specification as `config.json`, its `root.path` being [`TaskRequest::directory`], where the root
+    /// file system is mounted in the container's own mount namespace. Only hooks need it.
+    pub bundle: Option<PathBuf>,
     /// `name`, `uid`, `name:group`, `uid:gid`, or empty for root. Names are looked up in the container's own
     /// `/etc/passwd` and `/etc/group`, in the child, beneath the root's file descriptor.
     /// Replaces `process.user` of the specification.

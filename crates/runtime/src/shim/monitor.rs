@@ -32,6 +32,7 @@ use super::{
 use crate::{
     cgroup::oom::OomWatch,
     error::Context,
+    hooks::{self, HookPlan, Moment, RuntimeHooks},
     process::{
         launch::{Birthplace, Child, clone_child, has_own_network},
         plan::ShimPlan,
@@ -84,6 +85,7 @@ struct Monitor {
     full: Vec<u32>,
     own_pid_namespace: bool,
     oom: OomMonitor,
+    later_hooks: Option<Box<LaterHooks>>,
 }
 
 /// Memory kills while the container goes on.
@@ -111,6 +113,38 @@ impl OomMonitor {
             told: 0,
             awaited: None,
         }
+    }
+}
+
+/// Hooks that run when the container does, or does no more; few containers have any.
+struct LaterHooks {
+    hooks: RuntimeHooks,
+    host_network: Option<OwnedFd>,
+}
+
+impl LaterHooks {
+    fn of(hooks: RuntimeHooks, host_network: Option<OwnedFd>) -> Option<Box<LaterHooks>> {
+        let any = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
+        any.then(|| Box::new(LaterHooks { hooks, host_network }))
+    }
+
+    fn started(&self, pid: i32) -> Result<(), Failure> {
+        self.run(&self.hooks.poststart, "poststart", "running", Some(pid))
+    }
+
+    fn stopped(&self) -> Result<(), Failure> {
+        self.run(&self.hooks.poststop, "poststop", "stopped", None)
+    }
+
+    fn run(&self, hooks: &[HookPlan], kind: &str, status: &str, pid: Option<i32>) -> Result<(), Failure> {
+        let network = self.host_network.as_ref().map(|fd| fd.as_fd());
+        let moment = Moment {
+            kind,
+            status,
+            pid,
+            network,
+        };
+        hooks::run(hooks, &self.hooks.story, moment)
     }
 }
 
@@ -150,13 +184,21 @@ fn set_up(
         show_network(connection, getpid());
     }
     let mut child = clone_child(&plan, file.as_fd(), child_offset, &birthplace)?;
-    drop(birthplace);
+    let host_network = birthplace.host_network;
     if has_own_network(&plan) && !at_home {
         show_network(connection, child.pid);
     }
     // The child is at work: what follows costs no time of its own.
     let prepared = prepare(&plan, &directory, &child);
-    child.wait_until_ready()?;
+    child.wait_until_ready(|pid| {
+        let moment = Moment {
+            kind: "createRuntime",
+            status: "creating",
+            pid: Some(pid.as_raw_nonzero().get()),
+            network: host_network.as_ref().map(|fd| fd.as_fd()),
+        };
+        hooks::run(&plan.hooks.create, &plan.hooks.story, moment)
+    })?;
     let (poll, listener, log, state, state_file, oom) = prepared?;
     let say = || "cannot set the shim up";
     let stdio = Stdio::new(child.take_streams(), plan.open_stdin, plan.stdin_once, log, &poll).context(say)?;
@@ -183,6 +225,7 @@ fn set_up(
         full: Vec::new(),
         own_pid_namespace: plan.namespaces & CLONE_NEWPID != 0,
         oom,
+        later_hooks: LaterHooks::of(plan.hooks, host_network),
     })
 }
 
@@ -468,7 +511,10 @@ impl Monitor {
             // The same length as before, for only a flag has changed.
             let _ = postcard::to_allocvec(&self.state).map(|bytes| file.write_all_at(&bytes, 0));
         }
-        match self.child.start() {
+        let later = self.later_hooks.as_ref();
+        let started = self.child.start();
+        let started = started.and_then(|()| later.map_or(Ok(()), |hooks| hooks.started(self.state.pid)));
+        match started {
             Ok(()) => self.reply(index, Reply::Started, false),
             Err(failure) => {
                 self.child.undo();
@@ -547,6 +593,9 @@ impl Monitor {
             reason = Some(format!("the cgroup was left behind: {error}"));
         }
         self.child.forget();
+        if let Some(Err(failure)) = self.later_hooks.as_ref().map(|hooks| hooks.stopped()) {
+            reason = Some(failure.message);
+        }
         let exit = Exit {
             code,
             out_of_memory,

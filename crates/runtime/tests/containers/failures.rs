@@ -165,11 +165,7 @@ fn contradictions_are_refused_before_anything_is_made() {
         "RLIMIT_CPU: the soft limit 2 exceeds the hard limit 1",
     );
     refused(
-        |spec| spec["hooks"] = json!({"poststop": [{"path": "/bin/true"}]}),
-        "running OCI hooks is not implemented yet",
-    );
-    refused(
-        |spec| spec["hooks"] = json!({"prestart": [{"path": "/bin/true"}]}),
-        "running OCI hooks is not implemented yet",
+        |spec| spec["hooks"] = json!({"poststop": [{"path": "bin/true"}]}),
+        r#"invalid poststop hook "bin/true": its path is not absolute"#,
     );
 }

@@ -7,6 +7,7 @@ mod world;
 mod basics;
 mod bench;
 mod failures;
+mod hooks;
 mod isolation;
 mod streams;
 mod survival;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let tests: Vec<Test> = [
         basics::TESTS,
         failures::TESTS,
+        hooks::TESTS,
         isolation::TESTS,
         streams::TESTS,
         survival::TESTS,

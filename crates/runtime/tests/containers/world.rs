@@ -108,6 +108,7 @@ impl World {
                 work: directory.path().join("work"),
                 volatile: false,
             },
+            bundle: Some(directory.path().to_owned()),
             user: String::new(),
             additional_groups: Vec::new(),
             create_working_directory: false,
