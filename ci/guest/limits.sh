@@ -43,6 +43,58 @@ sleep 1
 check 'a pids limit holds' "can't fork" "$(corten logs forks 2>&1 | grep -o "can't fork" | head -1)"
 corten rm -f forks >/dev/null
 
+# Limits that change while a container runs, and those of block devices.
+corten run -d --name box --network none -m 64m --memory-swap 96m --pids-limit 50 box sleep 1000 >/dev/null
+group=$(echo /sys/fs/cgroup/docker/*)
+check 'update answers' box "$(corten update -m 48m --memory-swap 112m --cpus 0.3 --cpuset-cpus 0 --cpu-shares 1536 --pids-limit 60 box)"
+check 'updated memory' 50331648 "$(cat $group/memory.max)"
+check 'updated swap' 67108864 "$(cat $group/memory.swap.max)"
+check 'updated cpus' '30000 100000' "$(cat $group/cpu.max)"
+check 'updated shares' 138 "$(cat $group/cpu.weight)"
+check 'updated cpuset' 0 "$(cat $group/cpuset.cpus)"
+check 'updated pids' 60 "$(cat $group/pids.max)"
+check 'pids without a limit' max "$(corten update --pids-limit -1 box >/dev/null; cat $group/pids.max)"
+check 'memory alone, beyond memory and swap' 1 "$(corten update -m 200m box 2>&1 | grep -c 'smaller than already set memoryswap')"
+check 'nothing of it was done' 50331648 "$(cat $group/memory.max)"
+check 'the record' '50331648 117440512' "$(corten inspect --format '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}' box)"
+corten rm -f box >/dev/null
+if [ -e /sys/fs/cgroup/docker/io.bfq.weight ] || [ -e /sys/fs/cgroup/docker/io.weight ]; then
+  corten run -d --name box --network none --blkio-weight 300 box sleep 1000 >/dev/null
+  check 'a weight of block io' 1 "$(cat $group/../*/io.bfq.weight $group/../*/io.weight 2>/dev/null | grep -c 'default \(300\|2930\)')"
+  corten rm -f box >/dev/null
+fi
+check 'no swappiness on v2' 1 "$(corten run --rm --network none --memory-swappiness 5 box true 2>&1 | grep -c 'memory swappiness capabilities')"
+check 'no real time on v2' 1 "$(corten run --rm --network none --cpu-rt-runtime 1000 box true 2>&1 | grep -c 'does not support CPU real-time scheduler')"
+
+# What is used.
+corten run -d --name busy --network none --cpus 0.5 box sh -c 'while :; do :; done' >/dev/null
+sleep 1
+share=$(corten stats --no-stream --format '{{.CPUPerc}}' busy)
+check 'processor time' yes "$([ "${share%.*}" -ge 20 ] && [ "${share%.*}" -le 70 ] && echo yes || echo "$share")"
+corten rm -f busy >/dev/null
+corten run -d --name box --network none -m 64m box sleep 1000 >/dev/null
+check 'what stats shows' 'box 64MiB 1' "$(corten stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}}' box | sed 's/ [^ ]* \/ / /')"
+corten rm -f box >/dev/null
+
+# A device that a driver describes.
+mkdir -p /etc/cdi
+cat >/etc/cdi/vendor.yaml <<'END'
+cdiVersion: 0.6.0
+kind: vendor.com/card
+devices:
+- name: latency
+  containerEdits:
+    env: [CARD=latency]
+    deviceNodes: [{path: /dev/card, hostPath: /dev/cpu_dma_latency}]
+    hooks: [{hookName: createContainer, path: /bin/sh, args: [sh, -c, 'cat >/tmp/hook-state']}]
+END
+check 'a CDI device' 'latency 4' "$(run --device vendor.com/card=latency box sh -c 'echo $CARD $(head -c 4 /dev/card | wc -c)')"
+check 'its hook' 1 "$(grep -c '"status":"creating"' /tmp/hook-state)"
+rm -r /etc/cdi
+check 'no such device' 1 "$(run --device vendor.com/card=latency box true | grep -c 'unresolvable CDI devices')"
+check 'no GPU' 1 "$(run --gpus all box true | grep -c 'could not select device driver "" with capabilities: \[\[gpu\]\]')"
+for left in $(corten ps -aq); do corten rm -f $left >/dev/null; done
+
 corten run -d --name box --network none box sleep 1000 >/dev/null
 corten pause box >/dev/null
 check paused paused "$(corten inspect --format '{{.State.Status}}' box)"

@@ -25,6 +25,7 @@ GET /containers/{name}/logs 200 follow:bool stdout:bool stderr:bool since:time u
 GET /containers/{name}/changes 200
 GET /containers/{name}/export 200
 GET /containers/{name}/stats 200 stream:bool one-shot:bool
+GET /corten/stats 200 stream:bool all:bool container:name
 POST /containers/{name}/resize 200 h:int w:int
 POST /containers/{name}/start 204,304 detachKeys:text
 POST /containers/{name}/stop 204,304 signal:text t:int

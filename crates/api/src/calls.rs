@@ -12,7 +12,9 @@ use http::{HeaderMap, StatusCode};
 use crate::client::{Call, Client, Error, Hijacked, Streaming, escape, escape_path};
 use crate::filters::{self, Filters};
 use crate::types::container::{CreateRequest, CreateResponse};
-use crate::types::container_answers::{ContainerInspect, ContainerSummary, ContainersPruneResponse, TopResponse};
+use crate::types::container_answers::{
+    ContainerInspect, ContainerSummary, ContainersPruneResponse, TopResponse, UpdateResponse,
+};
 use crate::types::exec::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest};
 use crate::types::files::{Change, PATH_STAT_HEADER, PathStatDocument};
 use crate::types::image::{DeleteItem, HistoryItem, ImageSummary, ImagesPruneResponse};
@@ -204,6 +206,11 @@ impl Client {
             .map(drop)
     }
 
+    /// Changes limits and restart policy; what is absent in `request` stays.
+    pub async fn update(&self, name: &str, request: &serde_json::Value) -> Result<UpdateResponse, Error> {
+        self.document(Call::post(container(name, "update")).json(request)).await
+    }
+
     pub async fn remove(&self, name: &str, force: bool, volumes: bool, link: bool) -> Result<(), Error> {
         let call = Call::delete(format!("/containers/{}", escape(name)));
         self.bytes(call.flag("force", force).flag("v", volumes).flag("link", link))
@@ -258,6 +265,14 @@ impl Client {
 
     pub async fn inspect_exec(&self, id: &str) -> Result<ExecInspect, Error> {
         self.document(Call::get(exec(id, "json"))).await
+    }
+
+    /// Lists of [`crate::types::stats::Stats`], each on a line: one, or one a second for ever. Of the containers named, or of
+    /// all that run, or (with `all`) of all. An engine that is not Corten does not know this.
+    pub async fn stats_of_many(&self, names: &[String], all: bool, stream: bool) -> Result<Streaming, Error> {
+        let call = Call::get("/corten/stats").flag("all", all).flag("stream", stream);
+        let call = names.iter().fold(call, |call, name| call.query("container", name));
+        self.streaming(call).await
     }
 
     pub async fn prune_containers(&self, filters: &Filters) -> Result<ContainersPruneResponse, Error> {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use crate::arguments::{self, Arity, Command, Flag, Matches};
 use crate::command::{
     archive, attach, commit, container, cp, create, events, exec, image, inspect, logs, network, ps, run, start, stats,
-    system,
+    system, update,
 };
 use crate::failure::Failure;
 use crate::help;
@@ -56,6 +56,7 @@ static TOP: &[&Command] = &[
     &image::TAG,
     &container::TOP,
     &container::UNPAUSE,
+    &update::UPDATE,
     &system::VERSION,
     &container::WAIT,
 ];
@@ -91,6 +92,7 @@ static GROUPS: &[Group] = &[
             ("stop", &container::STOP),
             ("top", &container::TOP),
             ("unpause", &container::UNPAUSE),
+            ("update", &update::UPDATE),
             ("wait", &container::WAIT),
         ],
     },
@@ -163,7 +165,6 @@ static NOT_YET: &[&str] = &[
     "stack",
     "swarm",
     "trust",
-    "update",
     "volume",
 ];
 

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use corten_api::types::container::Ulimit;
 use corten_network::{config::Config, firewall::model::Switched, model::NetworkRequest};
+pub use corten_runtime::cgroup::realtime::Share;
 
 use crate::task::security::Seccomp;
 
@@ -27,6 +28,10 @@ pub struct EngineConfig {
     pub seccomp: Seccomp,
     pub proxies: Proxies,
     pub network: NetworkConfig,
+    /// Real-time processor time of all containers together, of cgroup v1.
+    pub realtime: Share,
+    /// Where descriptions of devices are (Container Device Interface), the most important last.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// What may change later, as it is at the start.
     pub live: Live,
 }
@@ -62,7 +67,7 @@ pub struct Live {
     pub max_concurrent_downloads: u32,
     pub max_concurrent_uploads: u32,
     pub max_download_attempts: u32,
-    /// Named switches: known to clients, without a meaning here yet.
+    /// Named switches: `cdi`, which is on unless it is switched off; others are known to clients and mean nothing here.
     pub features: BTreeMap<String, bool>,
 }
 
@@ -148,6 +153,8 @@ impl Default for EngineConfig {
             proxies: Proxies::default(),
             network: NetworkConfig::default(),
             live: Live::default(),
+            realtime: Share::default(),
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
         }
     }
 }

@@ -60,12 +60,24 @@ impl Context {
 
     /// The cgroup of a container, from the hierarchy's root.
     pub fn cgroup(&self, parent: &str, id: &str) -> String {
-        let parent = match (parent, &self.config.cgroup_parent) {
+        format!("/{}/{id}", self.cgroup_parent(parent).trim_matches('/'))
+    }
+
+    /// Where descriptions of devices are; nowhere when the operator has switched them off.
+    pub fn cdi_spec_dirs(&self) -> &[PathBuf] {
+        match self.live().features.get("cdi") {
+            Some(false) => &[],
+            _ => &self.config.cdi_spec_dirs,
+        }
+    }
+
+    /// The cgroup above a container's, which may ask for its own.
+    pub fn cgroup_parent<'a>(&'a self, asked: &'a str) -> &'a str {
+        match (asked, &self.config.cgroup_parent) {
             ("", None) => "/docker",
             ("", Some(default)) => default,
             (own, _) => own,
-        };
-        format!("/{}/{id}", parent.trim_matches('/'))
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Facts about the host that do not change while the daemon runs, gathered once.
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
+
+use corten_runtime::cgroup::hierarchy::{Hierarchies, Support};
 
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -24,12 +23,55 @@ pub struct Host {
 pub struct Limits {
     pub memory: bool,
     pub swap: bool,
+    pub swappiness: bool,
+    pub kernel_memory_tcp: bool,
     pub oom_kill_disable: bool,
     pub cpu_shares: bool,
     pub cpu_quota: bool,
+    pub cpu_realtime: bool,
     pub cpuset: bool,
     pub pids: bool,
+    /// Rates by device.
     pub blkio: bool,
+    pub blkio_weight: bool,
+}
+
+impl Limits {
+    fn of(support: &Support) -> Limits {
+        Limits {
+            memory: support.memory_limit,
+            swap: support.swap_limit && Path::new("/proc/swaps").exists(),
+            swappiness: support.memory_swappiness,
+            kernel_memory_tcp: support.kernel_memory_tcp,
+            oom_kill_disable: support.oom_kill_disable,
+            cpu_shares: support.cpu_shares,
+            cpu_quota: support.cpu_quota,
+            cpu_realtime: support.cpu_realtime,
+            cpuset: support.cpuset,
+            pids: support.pids_limit,
+            blkio: support.io_throttle,
+            blkio_weight: support.io_weight,
+        }
+    }
+
+    /// A host that lacks nothing.
+    #[cfg(test)]
+    pub fn all() -> Limits {
+        Limits {
+            memory: true,
+            swap: true,
+            swappiness: true,
+            kernel_memory_tcp: true,
+            oom_kill_disable: true,
+            cpu_shares: true,
+            cpu_quota: true,
+            cpu_realtime: true,
+            cpuset: true,
+            pids: true,
+            blkio: true,
+            blkio_weight: true,
+        }
+    }
 }
 
 impl Host {
@@ -42,7 +84,7 @@ impl Host {
             memory_nodes: read("/sys/devices/system/node/online").unwrap_or_else(|_| "0".to_owned()),
             memory: memory_total(),
             cgroup_v2,
-            limits: if cgroup_v2 { limits_v2() } else { limits_v1() },
+            limits: Hierarchies::of_host().map_or_else(|_| Limits::default(), |host| Limits::of(&host.support())),
             architecture: match std::env::consts::ARCH {
                 "x86_64" => "amd64",
                 "aarch64" => "arm64",
@@ -68,49 +110,4 @@ fn memory_total() -> u64 {
         line.split_whitespace().next()?.parse::<u64>().ok()
     });
     kibibytes.unwrap_or_default() << 10
-}
-
-fn limits_v2() -> Limits {
-    let controllers = read("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let has = |name: &str| controllers.split(' ').any(|controller| controller == name);
-    Limits {
-        memory: has("memory"),
-        swap: has("memory") && Path::new("/proc/swaps").exists(),
-        // The newer interface cannot switch the killer off.
-        oom_kill_disable: false,
-        cpu_shares: has("cpu"),
-        cpu_quota: has("cpu"),
-        cpuset: has("cpuset"),
-        pids: has("pids"),
-        blkio: has("io"),
-    }
-}
-
-fn limits_v1() -> Limits {
-    let has = |controller: &str, file: &str| {
-        legacy_mount(controller).is_some_and(|mount| file.is_empty() || mount.join(file).exists())
-    };
-    Limits {
-        memory: has("memory", "memory.limit_in_bytes"),
-        swap: has("memory", "memory.memsw.limit_in_bytes"),
-        oom_kill_disable: has("memory", "memory.oom_control"),
-        cpu_shares: has("cpu", "cpu.shares"),
-        // The root has no quota file; whether groups have one shows in any of them, so the controller must do.
-        cpu_quota: has("cpu", ""),
-        cpuset: has("cpuset", ""),
-        pids: has("pids", ""),
-        blkio: has("blkio", ""),
-    }
-}
-
-/// Where a controller of the older interface is mounted.
-fn legacy_mount(controller: &str) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (front, back) = line.split_once(" - ")?;
-        let mut back = back.split(' ');
-        let (kind, _source, options) = (back.next()?, back.next()?, back.next()?);
-        let found = kind == "cgroup" && options.split(',').any(|option| option == controller);
-        found.then(|| front.split(' ').nth(4).map(PathBuf::from))?
-    })
 }

@@ -1,4 +1,10 @@
 //! What Corten is: containers, images, events. Every door (Docker's API, later others) calls the same verbs.
+pub mod cdi {
+    pub mod document;
+    pub mod edits;
+    pub mod registry;
+    mod yaml;
+}
 pub mod config;
 pub mod container {
     pub mod attach;
@@ -23,6 +29,7 @@ pub mod container {
     pub mod health_watch;
     pub mod interface_sysctls;
     pub mod joined;
+    pub mod limits;
     pub mod links;
     pub mod list;
     pub mod logs;
@@ -38,6 +45,7 @@ pub mod container {
     pub mod restart;
     pub mod restore;
     pub mod revive;
+    pub mod sampler;
     pub mod service;
     pub mod shutdown;
     pub mod signals;
@@ -49,6 +57,7 @@ pub mod container {
     pub mod supervisor;
     pub mod table;
     pub mod top;
+    pub mod update;
     pub mod validate;
     pub mod view;
     pub mod wait;
@@ -115,6 +124,7 @@ pub mod signal;
 pub mod system;
 pub mod task {
     pub mod capabilities;
+    pub mod device_requests;
     pub mod devices;
     pub mod exec;
     pub mod launch;

@@ -5,6 +5,7 @@ use corten_network::model::Warning;
 use jiff::Timestamp;
 
 use crate::{
+    cdi::registry::Registry,
     config::EngineConfig,
     container::{state::Phase, table::Table},
     context::Context,
@@ -60,6 +61,9 @@ pub struct SystemView {
     pub live_restore: bool,
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
+    pub cdi_spec_dirs: Vec<String>,
+    /// Qualified names of devices that CDI specifications describe.
+    pub cdi_devices: Vec<String>,
     /// Full sentences: `WARNING: No swap limit support`.
     pub warnings: Vec<String>,
 }
@@ -76,6 +80,15 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
             .count()
     };
     let running = count(&[Phase::Running]);
+    let cdi_spec_dirs = context.cdi_spec_dirs();
+    let devices = Registry::scan(cdi_spec_dirs);
+    let mut warnings = warnings(&host.limits, host.cgroup_v2, context.networks.warnings());
+    warnings.extend(
+        devices
+            .problems
+            .iter()
+            .map(|problem| format!("WARNING: CDI: {problem}")),
+    );
     Ok(SystemView {
         id: identity(context)?,
         name: host_name(),
@@ -109,7 +122,12 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         live_restore: live.live_restore,
         registry_mirrors: live.registry_mirrors.clone(),
         insecure_registries: live.insecure_registries.clone(),
-        warnings: warnings(&host.limits, context.networks.warnings()),
+        cdi_spec_dirs: cdi_spec_dirs
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
+        cdi_devices: devices.names().map(str::to_owned).collect(),
+        warnings,
     })
 }
 
@@ -193,19 +211,70 @@ fn storage_status(data_root: &Path) -> Vec<(String, String)> {
     .to_vec()
 }
 
-fn warnings(limits: &Limits, networks: Vec<Warning>) -> Vec<String> {
-    let of_networks = networks.into_iter().map(|Warning(text)| format!("WARNING: {text}"));
+/// In Docker's words and order. There is nothing to be done about a weight of block IO on cgroup v1: that is not said.
+fn warnings(limits: &Limits, cgroup_v2: bool, networks: Vec<Warning>) -> Vec<String> {
     let of_limits = [
-        (limits.memory, "WARNING: No memory limit support"),
-        (limits.swap, "WARNING: No swap limit support"),
-        (limits.cpu_shares, "WARNING: No cpu shares support"),
-        (limits.cpu_quota, "WARNING: No cpu cfs quota support"),
-        (limits.cpuset, "WARNING: No cpuset support"),
-        (limits.pids, "WARNING: No pids limit support"),
-        (limits.blkio, "WARNING: No blkio throttle support"),
-    ]
-    .into_iter()
-    .filter(|(there, _)| !there)
-    .map(|(_, warning)| warning.to_owned());
-    of_limits.chain(of_networks).collect()
+        (limits.memory, "No memory limit support"),
+        (limits.swap, "No swap limit support"),
+        (
+            limits.kernel_memory_tcp || cgroup_v2,
+            "No kernel memory TCP limit support",
+        ),
+        (limits.oom_kill_disable || cgroup_v2, "No oom kill disable support"),
+        (limits.cpu_quota, "No cpu cfs quota support"),
+        (limits.cpu_quota, "No cpu cfs period support"),
+        (limits.cpu_shares, "No cpu shares support"),
+        (limits.cpuset, "No cpuset support"),
+        (limits.pids, "No pids limit support"),
+        (limits.blkio_weight || !cgroup_v2, "No io.weight support"),
+        (limits.blkio_weight || !cgroup_v2, "No io.weight (per device) support"),
+        (limits.blkio || !cgroup_v2, "No io.max (rbps) support"),
+        (limits.blkio || !cgroup_v2, "No io.max (wbps) support"),
+        (limits.blkio || !cgroup_v2, "No io.max (riops) support"),
+        (limits.blkio || !cgroup_v2, "No io.max (wiops) support"),
+        (limits.blkio || cgroup_v2, "No blkio throttle.read_bps_device support"),
+        (limits.blkio || cgroup_v2, "No blkio throttle.write_bps_device support"),
+        (limits.blkio || cgroup_v2, "No blkio throttle.read_iops_device support"),
+        (limits.blkio || cgroup_v2, "No blkio throttle.write_iops_device support"),
+    ];
+    let missing = of_limits
+        .into_iter()
+        .filter(|(there, _)| !there)
+        .map(|(_, what)| what.to_owned());
+    let of_networks = networks.into_iter().map(|Warning(text)| text);
+    missing
+        .chain(of_networks)
+        .map(|text| format!("WARNING: {text}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_lacks_is_said_as_docker_says_it() {
+        assert!(warnings(&Limits::all(), true, Vec::new()).is_empty());
+        let lacking = Limits {
+            cpuset: false,
+            blkio: false,
+            blkio_weight: false,
+            kernel_memory_tcp: false,
+            ..Limits::all()
+        };
+        let v2 = warnings(&lacking, true, Vec::new());
+        assert_eq!(
+            v2[..2],
+            ["WARNING: No cpuset support", "WARNING: No io.weight support"].map(str::to_owned)
+        );
+        assert_eq!(
+            v2.last().map(String::as_str),
+            Some("WARNING: No io.max (wiops) support")
+        );
+        let v1 = warnings(&lacking, false, vec![Warning("bridges are missing".to_owned())]);
+        assert_eq!(v1.len(), 7);
+        assert_eq!(v1[0], "WARNING: No kernel memory TCP limit support");
+        assert_eq!(v1[2], "WARNING: No blkio throttle.read_bps_device support");
+        assert_eq!(v1[6], "WARNING: bridges are missing");
+    }
 }

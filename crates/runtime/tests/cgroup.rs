@@ -347,12 +347,40 @@ fn limits_can_be_raised_and_lowered_while_it_runs() {
     let scratch = scratch("update", json!({ "memory": { "limit": 64 << 20, "swap": 64 << 20 } }));
     for size in [256u64 << 20, 32 << 20] {
         let limits = json!({ "memory": { "limit": size, "swap": size }, "cpu": { "quota": 20_000, "period": 40_000 } });
-        scratch.cgroup.update(&resources(limits)).unwrap();
+        scratch
+            .cgroup
+            .update(&LinuxResources::default(), &resources(limits))
+            .unwrap();
         assert_eq!(scratch.cgroup.stats().unwrap().memory.unwrap().limit_bytes, Some(size));
     }
     let unlimited = json!({ "memory": { "limit": -1, "swap": -1 }, "cpu": { "quota": -1 } });
-    scratch.cgroup.update(&resources(unlimited)).unwrap();
+    scratch
+        .cgroup
+        .update(&LinuxResources::default(), &resources(unlimited))
+        .unwrap();
     assert_eq!(scratch.cgroup.stats().unwrap().memory.unwrap().limit_bytes, None);
+}
+
+#[test]
+fn an_update_that_the_kernel_refuses_changes_nothing() {
+    let host = Hierarchies::detect().unwrap();
+    if !has(&host, Controller::Memory) || !has(&host, Controller::Io) {
+        return;
+    }
+    let before = json!({ "memory": { "limit": 64 << 20, "swap": 64 << 20 } });
+    let scratch = scratch("refusal", before);
+    // No such device: the kernel only says so when the memory has been changed.
+    let rate = json!([{ "major": 251, "minor": 77, "rate": 1000 }]);
+    let after = json!({
+        "memory": { "limit": 128 << 20, "swap": 128 << 20 }, "blockIO": { "throttleReadBpsDevice": rate },
+    });
+    let refused = scratch.cgroup.update(&LinuxResources::default(), &resources(after));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("rate"), "{error}");
+    assert_eq!(
+        scratch.cgroup.stats().unwrap().memory.unwrap().limit_bytes,
+        Some(64 << 20)
+    );
 }
 
 #[test]

@@ -212,7 +212,7 @@ pub struct HostConfig {
     pub cgroup_parent: String,
     #[serde(deserialize_with = "null_default")]
     pub blkio_weight: u16,
-    pub blkio_weight_device: Option<Vec<Value>>,
+    pub blkio_weight_device: Option<Vec<WeightDevice>>,
     pub blkio_device_read_bps: Option<Vec<ThrottleDevice>>,
     pub blkio_device_write_bps: Option<Vec<ThrottleDevice>>,
     #[serde(rename = "BlkioDeviceReadIOps")]
@@ -235,7 +235,7 @@ pub struct HostConfig {
     pub cpuset_mems: String,
     pub devices: Option<Vec<DeviceMapping>>,
     pub device_cgroup_rules: Option<Vec<String>>,
-    pub device_requests: Option<Vec<Value>>,
+    pub device_requests: Option<Vec<DeviceRequest>>,
     /// Bytes.
     #[serde(deserialize_with = "null_default")]
     pub memory_reservation: i64,
@@ -304,6 +304,32 @@ pub struct RestartPolicy {
 pub struct ThrottleDevice {
     pub path: String,
     pub rate: u64,
+}
+
+/// A weight of block IO for one device, 10 to 1000.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WeightDevice {
+    #[serde(deserialize_with = "null_default")]
+    pub path: String,
+    #[serde(deserialize_with = "null_default")]
+    pub weight: u16,
+}
+
+/// Devices that a driver shall choose (`--gpus`), or that have names of the Container Device Interface (driver `cdi`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeviceRequest {
+    #[serde(deserialize_with = "null_default")]
+    pub driver: String,
+    /// -1 means all.
+    #[serde(deserialize_with = "null_default")]
+    pub count: i64,
+    #[serde(rename = "DeviceIDs")]
+    pub device_ids: Option<Vec<String>>,
+    /// One of these sets must be had.
+    pub capabilities: Option<Vec<Vec<String>>>,
+    pub options: Option<BTreeMap<String, String>>,
 }
 
 /// A device of the host given to the container.

@@ -216,6 +216,14 @@ pub struct WaitError {
     pub message: String,
 }
 
+/// `POST /containers/{name}/update`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateResponse {
+    /// `null` when there is none.
+    pub warnings: Option<Vec<String>>,
+}
+
 /// `GET /containers/{name}/top`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

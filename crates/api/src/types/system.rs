@@ -138,6 +138,8 @@ pub struct Info {
     pub security_options: Vec<String>,
     #[serde(rename = "CDISpecDirs", deserialize_with = "null_default")]
     pub cdi_spec_dirs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovered_devices: Option<Vec<DiscoveredDevice>>,
     /// Only where the operator chose them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_address_pools: Option<Vec<AddressPool>>,
@@ -145,6 +147,17 @@ pub struct Info {
     pub firewall_backend: Option<FirewallBackend>,
     /// `null` when there is none.
     pub warnings: Option<Vec<String>>,
+}
+
+/// A device that a container may ask for by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiscoveredDevice {
+    /// `cdi`.
+    pub source: String,
+    /// `vendor.com/class=name`.
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// Where subnets are taken from, and the prefix length of each.

@@ -19,3 +19,4 @@ pub mod run;
 pub mod start;
 pub mod stats;
 pub mod system;
+pub mod update;

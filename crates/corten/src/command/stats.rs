@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corten_api::calls::ListQuery;
-use corten_api::client::{Client, Error};
+use corten_api::client::{Client, Error, Streaming};
 use corten_api::types::stats::{BlkioEntry, Stats};
 use futures_util::future::join_all;
 
@@ -62,12 +62,13 @@ async fn stats(session: Session, matches: Matches) -> Outcome {
         quiet: "{{.ID}}",
     };
     let format = matches.some("format");
+    let mut source = Source::open(&client, &matches).await?;
     if matches.on("no-stream") {
-        let rows = rows(&client, &matches).await?;
+        let rows = source.rows(&client, &matches).await?.unwrap_or_default();
         out!("{}", listing.show(format, false, &rows)?);
         return Ok(0);
     }
-    // Something is on the screen at once, as the first figures take a second.
+    // Something is on the screen at once, before the first figures come.
     let mut rows_now = Vec::new();
     loop {
         let text = listing.show(format, false, &rows_now)?;
@@ -78,10 +79,80 @@ async fn stats(session: Session, matches: Matches) -> Outcome {
             return Ok(0);
         }
         drop(out);
-        tokio::time::sleep(PAUSE).await;
-        rows_now = rows(&client, &matches).await?;
-        if rows_now.is_empty() && !matches.arguments.is_empty() {
-            return Ok(0);
+        match source.rows(&client, &matches).await? {
+            Some(rows) if !rows.is_empty() || matches.arguments.is_empty() => rows_now = rows,
+            _ => return Ok(0),
+        }
+    }
+}
+
+/// Where figures come from: one answer for all containers, or, of engines that do not know that, an answer for each.
+enum Source {
+    Many(Streaming, Vec<u8>),
+    Each { again: bool },
+}
+
+impl Source {
+    async fn open(client: &Client, matches: &Matches) -> Result<Source, Failure> {
+        let (all, stream) = (matches.on("all"), !matches.on("no-stream"));
+        match client.stats_of_many(&matches.arguments, all, stream).await {
+            Ok(lines) => Ok(Source::Many(lines, Vec::new())),
+            Err(error) if error.is_not_found() && error.to_string().contains("page not found") => {
+                Ok(Source::Each { again: false })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next figures; none when there will be no more.
+    async fn rows(&mut self, client: &Rc<Client>, matches: &Matches) -> Result<Option<Vec<Value>>, Failure> {
+        match self {
+            Source::Each { again } => {
+                if std::mem::replace(again, true) {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                rows(client, matches).await.map(Some)
+            }
+            Source::Many(lines, rest) => {
+                let Some(line) = next_line(lines, rest).await? else {
+                    return Ok(None);
+                };
+                let list: Vec<Stats> = serde_json::from_slice(&line).map_err(|source| Error::Document {
+                    doing: "GET stats".to_string(),
+                    source,
+                })?;
+                let full = matches.on("no-trunc");
+                let named = |index: usize, stats: &Stats| match matches.arguments.get(index) {
+                    Some(name) => name.clone(),
+                    None => stats.id.clone(),
+                };
+                let rows = list.iter().enumerate();
+                Ok(Some(
+                    rows.map(|(index, stats)| row(&named(index, stats), stats, full))
+                        .collect(),
+                ))
+            }
+        }
+    }
+}
+
+/// A line of a stream without its newline; what came after it stays in `rest`.
+async fn next_line(stream: &mut Streaming, rest: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+    let mut searched = 0;
+    loop {
+        if let Some(at) = rest[searched..].iter().position(|byte| *byte == b'\n') {
+            let mut line: Vec<u8> = rest.drain(..=searched + at).collect();
+            line.pop();
+            return Ok(Some(line));
+        }
+        searched = rest.len();
+        match stream.next().await {
+            None => return Ok(None),
+            Some(Ok(piece)) => rest.extend_from_slice(&piece),
+            Some(Err(error)) => {
+                let what = error.to_string();
+                return Err(Error::Unexpected { what });
+            }
         }
     }
 }

@@ -1,8 +1,7 @@
 //! `--device`, `--device-cgroup-rule` and `--gpus`.
 use std::collections::BTreeMap;
 
-use corten_api::types::container::DeviceMapping;
-use serde_json::{Value, json};
+use corten_api::types::container::{DeviceMapping, DeviceRequest};
 
 use crate::flags::csv;
 
@@ -64,7 +63,7 @@ pub fn cgroup_rule(text: &str) -> Result<(), String> {
 }
 
 /// A request for GPUs: `all`, a number, or `driver=…,count=…,device=…,capabilities=…,options=…`.
-pub fn parse_gpus(text: &str) -> Result<Value, String> {
+pub fn parse_gpus(text: &str) -> Result<DeviceRequest, String> {
     let mut driver = String::new();
     let mut count = None;
     let mut devices: Option<Vec<String>> = None;
@@ -89,9 +88,13 @@ pub fn parse_gpus(text: &str) -> Result<Value, String> {
         }
     }
     let count = count.unwrap_or(if devices.is_some() { 0 } else { 1 });
-    Ok(json!({
-        "Driver": driver, "Count": count, "DeviceIDs": devices, "Capabilities": [capabilities], "Options": options,
-    }))
+    Ok(DeviceRequest {
+        driver,
+        count,
+        device_ids: devices,
+        capabilities: Some(vec![capabilities]),
+        options: Some(options),
+    })
 }
 
 fn gpu_count(text: &str) -> Result<i64, String> {

@@ -1,6 +1,5 @@
 //! Limits: memory, processors, rlimits, and rates of block devices.
-use corten_api::types::container::{ThrottleDevice, Ulimit};
-use serde_json::{Value, json};
+use corten_api::types::container::{ThrottleDevice, Ulimit, WeightDevice};
 
 use crate::units;
 
@@ -98,10 +97,13 @@ fn device_and_value(text: &str) -> Result<(&str, &str), String> {
 }
 
 /// `/dev/sda:500`: a weight.
-pub fn parse_weight(text: &str) -> Result<Value, String> {
+pub fn parse_weight(text: &str) -> Result<WeightDevice, String> {
     let (path, weight) = device_and_value(text)?;
     match weight.parse::<u16>() {
-        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => Ok(json!({"Path": path, "Weight": weight})),
+        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => Ok(WeightDevice {
+            path: path.to_string(),
+            weight,
+        }),
         _ => Err(format!("invalid weight for device: {text}")),
     }
 }

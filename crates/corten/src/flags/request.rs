@@ -2,10 +2,9 @@
 use std::collections::BTreeMap;
 
 use corten_api::types::container::{
-    BindOptions, ContainerConfig, CreateRequest, Empty, HealthConfig, HostConfig, LogConfig, Mount, NetworkingConfig,
-    RestartPolicy,
+    BindOptions, ContainerConfig, CreateRequest, DeviceRequest, Empty, HealthConfig, HostConfig, LogConfig, Mount,
+    NetworkingConfig, RestartPolicy,
 };
-use serde_json::json;
 
 use crate::arguments::Matches;
 use crate::flags::devices::{self, Device};
@@ -105,9 +104,11 @@ fn host_config(matches: &Matches) -> Result<HostConfig, String> {
     for text in matches.list("device") {
         match devices::parse_device(text)? {
             Device::Path(mapping) => paths.push(mapping),
-            Device::Interface(name) => requests.push(json!({
-                "Driver": "cdi", "Count": 0, "DeviceIDs": [name], "Capabilities": null, "Options": null,
-            })),
+            Device::Interface(name) => requests.push(DeviceRequest {
+                driver: "cdi".to_string(),
+                device_ids: Some(vec![name]),
+                ..DeviceRequest::default()
+            }),
         }
     }
     let security = security::parse(matches.list("security-opt"))?;
@@ -260,7 +261,15 @@ fn log_config(matches: &Matches) -> Result<LogConfig, String> {
 }
 
 fn restart_policy(matches: &Matches) -> Result<RestartPolicy, String> {
-    let text = matches.some("restart").unwrap_or("no");
+    let policy = parse_restart_policy(matches.some("restart").unwrap_or("no"))?;
+    if matches.on("rm") && policy.name != "no" {
+        return Err("conflicting options: cannot specify both --restart and --rm".to_string());
+    }
+    Ok(policy)
+}
+
+/// `on-failure:5`.
+pub fn parse_restart_policy(text: &str) -> Result<RestartPolicy, String> {
     let (name, count) = text.split_once(':').unwrap_or((text, ""));
     let maximum_retry_count = match count {
         "" => 0,
@@ -268,9 +277,6 @@ fn restart_policy(matches: &Matches) -> Result<RestartPolicy, String> {
             .parse()
             .map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_string())?,
     };
-    if matches.on("rm") && name != "no" {
-        return Err("conflicting options: cannot specify both --restart and --rm".to_string());
-    }
     Ok(RestartPolicy {
         name: name.to_string(),
         maximum_retry_count,

@@ -13,6 +13,7 @@ mod access;
 mod activation;
 mod api;
 mod attach_ws;
+mod cdi;
 mod cgroup2;
 mod commit;
 mod compatibility;
@@ -21,6 +22,7 @@ mod copy;
 mod copy_hostile;
 mod daemon;
 mod daemon_reload;
+mod devices;
 mod diff_export;
 mod events;
 mod exec;
@@ -61,10 +63,12 @@ mod run_mounts;
 mod run_user;
 mod service;
 mod shims;
+mod stats;
 mod streams;
 mod survival;
 mod tls;
 mod tty;
+mod update;
 mod volumes;
 
 /// The program under test, or another one that has the same face.

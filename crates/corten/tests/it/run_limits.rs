@@ -1,13 +1,13 @@
 //! Limits: written where the kernel looks, and effective.
 use std::{fs, path::Path};
 
-use corten_testkit::daemon::Daemon;
+use corten_testkit::{daemon::Daemon, image};
 
-use crate::{WAIT, background, daemon, sh};
+use crate::{WAIT, background, daemon, setup, sh};
 
 /// A cgroup file of a container, by its name in v1 or in v2.
 #[track_caller]
-fn limit(daemon: &Daemon, id: &str, v1: &str, v2: &str) -> String {
+pub fn limit(daemon: &Daemon, id: &str, v1: &str, v2: &str) -> String {
     let directories = daemon.cgroups(id);
     let found = directories
         .iter()
@@ -17,7 +17,7 @@ fn limit(daemon: &Daemon, id: &str, v1: &str, v2: &str) -> String {
     fs::read_to_string(&path).unwrap().trim().to_owned()
 }
 
-fn is_v2(daemon: &Daemon, id: &str) -> bool {
+pub fn is_v2(daemon: &Daemon, id: &str) -> bool {
     daemon
         .cgroups(id)
         .iter()
@@ -184,4 +184,194 @@ fn stats_show_what_a_container_uses() {
     assert!(stats["cpu_stats"]["cpu_usage"]["total_usage"].as_u64().unwrap() > 0);
     assert!(stats["pids_stats"]["current"].as_u64().unwrap() >= 1);
     assert!(stats["read"].as_str().unwrap() > stats["preread"].as_str().unwrap());
+}
+
+/// A disk, or whatever the kernel takes for one.
+fn block_device() -> Option<(String, String)> {
+    let disks = fs::read_dir("/sys/block").ok()?.flatten();
+    disks.into_iter().find_map(|disk| {
+        let number = fs::read_to_string(disk.path().join("dev")).ok()?.trim().to_owned();
+        let node = Path::new("/dev").join(disk.file_name());
+        node.exists().then(|| (node.display().to_string(), number))
+    })
+}
+
+#[test]
+fn rates_of_block_devices_are_written_to_the_cgroup() {
+    let daemon = daemon();
+    let Some((device, number)) = block_device() else {
+        return println!("skipped: this host has no block device");
+    };
+    let options = format!(
+        "--device-read-bps {device}:1mb --device-write-bps {device}:2mb --device-read-iops {device}:300 \
+         --device-write-iops {device}:400"
+    );
+    let id = background(&daemon, &options, WAIT);
+    if is_v2(&daemon, &id) {
+        if daemon.inspect(&id)["HostConfig"]["BlkioDeviceReadBps"].is_null() {
+            return println!("skipped: this host has no io controller");
+        }
+        let expected = format!("{number} rbps=1048576 wbps=2097152 riops=300 wiops=400");
+        return assert_eq!(limit(&daemon, &id, "-", "io.max"), expected);
+    }
+    for (file, rate) in [
+        ("read_bps", "1048576"),
+        ("write_bps", "2097152"),
+        ("read_iops", "300"),
+        ("write_iops", "400"),
+    ] {
+        let file = format!("blkio.throttle.{file}_device");
+        assert_eq!(limit(&daemon, &id, &file, "-"), format!("{number} {rate}"));
+    }
+    let error = sh(&daemon, "--device-read-bps /dev/null:1mb", "true").fails(125);
+    assert!(error.contains("cannot limit /dev/null: not a block device"), "{error}");
+}
+
+#[test]
+fn a_weight_of_block_io_is_written_or_warned_about() {
+    let daemon = daemon();
+    let output = daemon.docker([
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--blkio-weight",
+        "300",
+        "busybox",
+        "sh",
+        "-c",
+        WAIT,
+    ]);
+    let warned = output.error().contains("Your kernel does not support Block I/O weight");
+    let id = output.ok();
+    if warned {
+        return assert_eq!(daemon.inspect(&id)["HostConfig"]["BlkioWeight"], 0);
+    }
+    let weight = limit(&daemon, &id, "blkio.bfq.weight", "io.bfq.weight");
+    assert!(weight.contains("300"), "{weight}");
+    daemon.docker(["update", "--blkio-weight", "400", &id]).ok();
+    let weight = limit(&daemon, &id, "blkio.bfq.weight", "io.bfq.weight");
+    assert!(weight.contains("400"), "{weight}");
+}
+
+#[test]
+fn ulimits_that_cannot_be_raised_say_why() {
+    let daemon = daemon();
+    let output = sh(&daemon, "--ulimit nofile=2000000:2000000", "ulimit -Hn");
+    if output.code == 0 {
+        return assert_eq!(output.ok(), "2000000");
+    }
+    let error = output.fails(125);
+    assert!(
+        error.contains("ulimit nofile") && (error.contains("CAP_SYS_RESOURCE") || error.contains("permitted")),
+        "{error}"
+    );
+    daemon.docker("container prune -f").ok();
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn the_score_for_the_oom_killer_is_set_or_refused_never_ignored() {
+    let daemon = daemon();
+    assert_eq!(
+        sh(&daemon, "--oom-score-adj 500", "cat /proc/self/oom_score_adj").ok(),
+        "500"
+    );
+    let lowered = sh(&daemon, "--oom-score-adj -500", "cat /proc/self/oom_score_adj");
+    match lowered.code {
+        0 => assert_eq!(lowered.ok(), "-500"),
+        _ => {
+            let error = lowered.fails(125);
+            assert!(
+                error.contains("oom_score_adj to -500") && error.contains("CAP_SYS_RESOURCE"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sysctls_of_the_containers_namespaces_are_set_and_others_refused() {
+    let daemon = daemon();
+    let script = "cat /proc/sys/kernel/shmmax /proc/sys/net/ipv4/ip_forward /proc/sys/fs/mqueue/msg_max";
+    let options = "--sysctl kernel.shmmax=12345 --sysctl net.ipv4.ip_forward=0 --sysctl fs.mqueue.msg_max=77";
+    assert_eq!(sh(&daemon, options, script).ok(), "12345\n0\n77");
+    let error = daemon
+        .docker("run --rm --network host --sysctl net.ipv4.ip_forward=0 busybox true")
+        .fails(125);
+    assert!(
+        error.contains("sysctl 'net.ipv4.ip_forward' not allowed as host network namespace is used")
+            || error.contains("not allowed in host network namespace"),
+        "{error}"
+    );
+    let body = serde_json::json!({
+        "Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none", "Sysctls": {"vm.swappiness": "1"}},
+    });
+    let api = daemon.api();
+    let id = api.post("/containers/create", Some(&body)).expect(201).json()["Id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let refused = api.post(&format!("/containers/{id}/start"), None);
+    assert!(
+        refused
+            .text()
+            .contains("sysctl \\\"vm.swappiness\\\" is not in a separate kernel namespace"),
+        "{}",
+        refused.text()
+    );
+}
+
+#[test]
+fn low_ports_and_pings_need_no_privileges() {
+    let daemon = daemon();
+    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range";
+    assert_eq!(sh(&daemon, "--user 1000", script).ok(), "0\n0\t2147483647");
+    let own = "--sysctl net.ipv4.ip_unprivileged_port_start=1024";
+    assert!(sh(&daemon, own, script).ok().starts_with("1024\n"));
+}
+
+#[test]
+fn shared_memory_has_the_size_asked_for() {
+    let daemon = daemon();
+    let script = "df -k /dev/shm | tail -1 | awk '{print $2}'";
+    assert_eq!(sh(&daemon, "--shm-size 8m", script).ok(), "8192");
+    assert_eq!(sh(&daemon, "", script).ok(), "65536");
+}
+
+#[test]
+fn the_cgroup_namespace_is_the_containers_or_the_hosts() {
+    let daemon = daemon();
+    let look = |mode: &str| sh(&daemon, ["--cgroupns", mode], "cat /proc/self/cgroup").ok();
+    let inside = look("private");
+    assert!(
+        inside.lines().all(|line| !line.contains(daemon.cgroup_parent())),
+        "{inside}"
+    );
+    let outside = look("host");
+    assert!(outside.contains(daemon.cgroup_parent()), "{outside}");
+}
+
+#[test]
+fn real_time_needs_a_share_that_the_daemon_was_given() {
+    let share = setup()
+        .arguments("--cpu-rt-period 1000000 --cpu-rt-runtime 50000")
+        .start();
+    share.load(&image::busybox());
+    let options = "--cpu-rt-period 1000000 --cpu-rt-runtime 20000 --ulimit rtprio=0";
+    let output = sh(&share, options, "true");
+    let error = output.error();
+    if error.contains("kernel does not support CPU real-time scheduler") {
+        return println!("skipped: {error}");
+    }
+    let id = background(&share, "--cpu-rt-runtime 20000", WAIT);
+    assert_eq!(limit(&share, &id, "cpu.rt_runtime_us", "-"), "20000");
+    let daemon = daemon();
+    let error = sh(&daemon, "--cpu-rt-runtime 20000", "true").fails(125);
+    assert!(error.contains("--cpu-rt-runtime"), "{error}");
+    let error = sh(&daemon, "--cpu-rt-period 1000 --cpu-rt-runtime 2000", "true").fails(125);
+    assert!(
+        error.contains("cpu real-time runtime cannot be higher than cpu real-time period"),
+        "{error}"
+    );
 }

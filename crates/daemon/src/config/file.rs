@@ -59,6 +59,9 @@ pub struct File {
     pub live_restore: Option<bool>,
     pub shutdown_timeout: Option<i64>,
     pub features: BTreeMap<String, bool>,
+    pub cdi_spec_dirs: Option<Vec<PathBuf>>,
+    pub cpu_rt_period: u64,
+    pub cpu_rt_runtime: u64,
     pub metrics_addr: Option<String>,
     pub tls: Option<bool>,
     pub tlsverify: Option<bool>,
@@ -89,7 +92,7 @@ pub struct Proxies {
 }
 
 /// The keys of [`File`]; those about networks are in `network_file`.
-const KNOWN_KEYS: [&str; 43] = [
+const KNOWN_KEYS: [&str; 46] = [
     "hosts",
     "data-root",
     "exec-root",
@@ -124,6 +127,9 @@ const KNOWN_KEYS: [&str; 43] = [
     "live-restore",
     "shutdown-timeout",
     "features",
+    "cdi-spec-dirs",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
     "metrics-addr",
     "tls",
     "tlsverify",

@@ -109,6 +109,15 @@ pub struct Flags {
     /// Runtime execution options: native.cgroupdriver=cgroupfs
     #[arg(long = "exec-opt", value_name = "OPTION")]
     pub exec_opts: Vec<String>,
+    /// Limit the CPU real-time period in microseconds for the parent cgroup of all containers (not on cgroup v2)
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_rt_period: Option<u64>,
+    /// Limit the CPU real-time runtime in microseconds for the parent cgroup of all containers (not on cgroup v2)
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_rt_runtime: Option<u64>,
+    /// CDI specification directories to use
+    #[arg(long = "cdi-spec-dir", value_name = "PATH")]
+    pub cdi_spec_dirs: Vec<String>,
     /// Storage driver to use: overlay2
     #[arg(short = 's', long, value_name = "NAME")]
     pub storage_driver: Option<String>,
@@ -206,6 +215,9 @@ impl Flags {
             ("max-concurrent-uploads", one(&self.max_concurrent_uploads)),
             ("max-download-attempts", one(&self.max_download_attempts)),
             ("exec-opts", list(&self.exec_opts)),
+            ("cpu-rt-period", one(&self.cpu_rt_period)),
+            ("cpu-rt-runtime", one(&self.cpu_rt_runtime)),
+            ("cdi-spec-dirs", list(&self.cdi_spec_dirs)),
             ("storage-driver", one(&self.storage_driver)),
             ("live-restore", one(&self.live_restore)),
             ("shutdown-timeout", one(&self.shutdown_timeout)),

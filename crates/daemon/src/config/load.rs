@@ -7,7 +7,7 @@ use std::{
 };
 
 use corten_engine::{
-    config::{EngineConfig, Live},
+    config::{EngineConfig, Live, Share},
     log::options,
     task::security::Seccomp,
 };
@@ -155,6 +155,16 @@ fn engine(flags: &Flags, file: File, live: Live, run_root: PathBuf) -> Result<En
             http: proxy(&flags.http_proxy, &file.proxies.http_proxy),
             https: proxy(&flags.https_proxy, &file.proxies.https_proxy),
             none: proxy(&flags.no_proxy, &file.proxies.no_proxy),
+        },
+        realtime: Share {
+            period: flags.cpu_rt_period.unwrap_or(file.cpu_rt_period),
+            runtime: flags.cpu_rt_runtime.unwrap_or(file.cpu_rt_runtime),
+        },
+        cdi_spec_dirs: match flags.cdi_spec_dirs.as_slice() {
+            [] => file
+                .cdi_spec_dirs
+                .unwrap_or_else(|| EngineConfig::default().cdi_spec_dirs),
+            given => given.iter().map(PathBuf::from).collect(),
         },
         network: network::join(&flags.network, file.network, &data_root, &run_root)?,
         data_root,
@@ -305,6 +315,19 @@ mod tests {
         let limited = load(&["--default-ulimit", "nofile=10:20"], "").unwrap();
         assert_eq!(limited.engine.default_ulimits[0].hard, 20);
         assert_eq!(config.log.level, tracing::Level::DEBUG);
+    }
+
+    #[test]
+    fn devices_are_described_where_the_operator_says() {
+        let directories = |arguments: &[&str], file: &str| load(arguments, file).unwrap().engine.cdi_spec_dirs;
+        assert_eq!(directories(&[], ""), [Path::new("/etc/cdi"), Path::new("/var/run/cdi")]);
+        assert_eq!(directories(&[], r#"{"cdi-spec-dirs": ["/a"]}"#), [Path::new("/a")]);
+        assert_eq!(directories(&["--cdi-spec-dir", "/b"], ""), [Path::new("/b")]);
+        let share = load(&["--cpu-rt-runtime", "5"], r#"{"cpu-rt-period": 9}"#)
+            .unwrap()
+            .engine
+            .realtime;
+        assert_eq!((share.period, share.runtime), (9, 5));
     }
 
     #[test]

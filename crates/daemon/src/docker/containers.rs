@@ -9,11 +9,11 @@ use axum::{
 use corten_api::{
     filters,
     types::{
-        container::CreateResponse,
-        container_answers::{ContainersPruneResponse, TopResponse},
+        container::{CreateResponse, HostConfig},
+        container_answers::{ContainersPruneResponse, TopResponse, UpdateResponse},
     },
 };
-use corten_engine::container::view::{CreateOptions, ListOptions, RemoveOptions};
+use corten_engine::container::view::{CreateOptions, ListOptions, RemoveOptions, UpdateOptions};
 use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
 use jiff::Timestamp;
 
@@ -81,6 +81,8 @@ pub async fn create(
     };
     let mut request = decode::create_request(&document)?;
     let mut warnings = versions::create_request(version, door.host(), &mut request)?;
+    let host_config = decode::member(&document, "HostConfig");
+    warnings.extend(host_config.map_or_else(Vec::new, |host| versions::kernel_memory(version, host)));
     for wish in request.networking_config.endpoints_config.values().flatten() {
         network_request::check_endpoint(wish)?;
     }
@@ -212,6 +214,30 @@ pub async fn rename(State(door): State<Door>, Path(name): Path<String>, query: P
     }
     door.engine().containers().rename(&name, new_name).await?;
     Ok(no_content())
+}
+
+/// `POST /containers/{name}/update`.
+pub async fn update(
+    State(door): State<Door>,
+    version: ApiVersion,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let Some(document) = decode::document(&headers, body).await? else {
+        return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
+    };
+    let mut resources = decode::read::<HostConfig>(&document)?;
+    let mut warnings = versions::kernel_memory(version, &document);
+    versions::update_request(version, &mut resources);
+    let options = UpdateOptions {
+        restart_policy: resources.restart_policy.clone(),
+        resources,
+    };
+    warnings.extend(door.engine().containers().update(&name, options).await?);
+    Ok(ok(&UpdateResponse {
+        warnings: Some(warnings).filter(|list| !list.is_empty()),
+    }))
 }
 
 /// `POST /containers/{name}/resize`.

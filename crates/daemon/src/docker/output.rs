@@ -2,24 +2,24 @@
 //!
 //! Headers leave as soon as the handler returns, before the first byte of the body: clients wait for those of `wait` to
 //! know that they are registered, and only then start the container.
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
     response::Response,
 };
-use corten_api::types::container_answers::{WaitError, WaitResponse};
-use corten_engine::{
-    container::{
-        stats::StatsSample,
-        view::{LogsOptions, WaitCondition, WaitResult},
-    },
-    error::Kind,
+use corten_api::types::{
+    container_answers::{WaitError, WaitResponse},
+    stats::Stats,
+};
+use corten_engine::container::{
+    stats::{Purpose, Reading},
+    view::{LogsOptions, WaitCondition, WaitResult},
 };
 use futures_util::stream;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     docker::{
@@ -33,7 +33,7 @@ use crate::{
 };
 
 const JSON: &str = "application/json";
-/// Between two samples.
+/// Between two lists of samples.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// `GET /containers/{name}/logs`.
@@ -112,42 +112,68 @@ pub async fn stats(
     query: Parameters,
 ) -> Result<Response, ApiError> {
     let version_2 = door.host().cgroup_version_2;
-    let first = door.engine().containers().stats(&name).await?;
     if query.flag_or("stream", true) {
-        return Ok(endless(JSON, Body::from_stream(samples(door, first))));
+        let readings = door.engine().containers().follow_stats(&name).await?;
+        return Ok(endless(JSON, Body::from_stream(followed(readings, version_2))));
     }
-    let one_shot = version >= v(41) && query.flag("one-shot");
-    if one_shot || first.read.is_none() {
-        return Ok(ok(&document(&first, None, version_2)));
-    }
-    tokio::time::sleep(PERIOD).await;
-    let second = door.engine().containers().stats(&first.id).await?;
-    Ok(ok(&document(&second, Some(&first), version_2)))
+    let purpose = match version >= v(41) && query.flag("one-shot") {
+        true => Purpose::OneShot,
+        false => Purpose::Once,
+    };
+    let readings = door.engine().containers().stats_of(&[&name], purpose).await?;
+    Ok(ok(&document(
+        &readings.into_iter().next().unwrap_or_default(),
+        version_2,
+    )))
 }
 
-/// One document a second until the container is gone.
-fn samples(door: Door, first: StatsSample) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-    let version_2 = door.host().cgroup_version_2;
-    let start = (None::<StatsSample>, Instant::now());
-    stream::unfold(start, move |(before, due)| {
-        let (door, first) = (door.clone(), first.clone());
-        async move {
-            let sample = match &before {
-                None => first,
-                Some(before) => {
-                    tokio::time::sleep_until(due).await;
-                    match door.engine().containers().stats(&before.id).await {
-                        Ok(sample) => sample,
-                        Err(error) if error.kind() == Kind::NotFound => return None,
-                        Err(error) => {
-                            tracing::warn!("stats of {}: {error}", before.name);
-                            return None;
-                        }
-                    }
-                }
-            };
-            let bytes = line(&document(&sample, before.as_ref(), version_2));
-            Some((Ok(bytes), (Some(sample), due + PERIOD)))
+/// One document a second until the container is gone; the first at once.
+fn followed(
+    readings: watch::Receiver<Arc<Reading>>,
+    version_2: bool,
+) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    stream::unfold((readings, true), move |(mut readings, first)| async move {
+        if !first {
+            readings.changed().await.ok()?;
         }
+        let reading = Arc::clone(&readings.borrow_and_update());
+        Some((Ok(line(&document(&reading, version_2))), (readings, false)))
     })
+}
+
+/// `GET /corten/stats`: what `docker stats` shows, in one answer. A list of documents for the containers named, else for all
+/// that run (or, with `all`, for all); with `stream` another list a second, each on a line.
+pub async fn stats_of_many(State(door): State<Door>, query: Parameters) -> Result<Response, ApiError> {
+    let names = query.all("container");
+    let all = query.flag("all");
+    let first = many(&door, &names, all, Purpose::Once).await?;
+    if !query.flag("stream") {
+        return Ok(ok(&first));
+    }
+    let first = line(&first);
+    let lines = stream::unfold((Some(first), Instant::now()), move |(first, due)| {
+        let (door, names) = (door.clone(), names.clone());
+        async move {
+            if let Some(first) = first {
+                return Some((Ok::<_, Infallible>(first), (None, due + PERIOD)));
+            }
+            tokio::time::sleep_until(due).await;
+            // Of those that were named one is gone: nobody can be told any more about all of them.
+            let documents = many(&door, &names, all, Purpose::Watch).await.ok()?;
+            Some((Ok(line(&documents)), (None, (due + PERIOD).max(Instant::now()))))
+        }
+    });
+    Ok(endless(JSON, Body::from_stream(lines)))
+}
+
+async fn many(door: &Door, names: &[String], all: bool, purpose: Purpose) -> Result<Vec<Stats>, ApiError> {
+    let (containers, version_2) = (door.engine().containers(), door.host().cgroup_version_2);
+    let readings = match names {
+        [] => containers.stats_of_all(all, purpose).await,
+        names => {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            containers.stats_of(&names, purpose).await?
+        }
+    };
+    Ok(readings.iter().map(|reading| document(reading, version_2)).collect())
 }

@@ -65,13 +65,11 @@ fn container_routes() -> Router<Door> {
         .route("/containers/{name}/top", get(containers::top))
         .route("/containers/{name}/logs", get(output::logs))
         .route("/containers/{name}/stats", get(output::stats))
+        .route("/corten/stats", get(output::stats_of_many))
         .route("/containers/{name}/wait", post(output::wait))
         .route("/containers/{name}/attach", post(upgrade::attach))
         .route("/containers/{name}/attach/ws", get(websocket::attach))
-        .route(
-            "/containers/{name}/update",
-            post(absent("updating a container's limits")),
-        )
+        .route("/containers/{name}/update", post(containers::update))
         .route("/containers/{name}/changes", get(archive::changes))
         .route("/containers/{name}/export", get(archive::export))
         .route("/containers/{name}/exec", post(exec::create))

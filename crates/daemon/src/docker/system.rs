@@ -10,8 +10,8 @@ use corten_api::types::{
     container_answers::ContainerSummary,
     image::ImageSummary,
     system::{
-        AddressPool, ComponentVersion, DiskUsage, FirewallBackend, IndexConfig, Info, Platform, PluginsInfo,
-        RegistryConfig, Runtime, SwarmInfo, Version, headers,
+        AddressPool, ComponentVersion, DiscoveredDevice, DiskUsage, FirewallBackend, IndexConfig, Info, Platform,
+        PluginsInfo, RegistryConfig, Runtime, SwarmInfo, Version, headers,
     },
 };
 use corten_engine::{container::view::ListOptions, log::options, system::SystemView};
@@ -202,9 +202,19 @@ fn describe(system: SystemView, networks: &Config) -> Info {
             driver: "nftables".to_owned(),
             info: None,
         }),
+        cdi_spec_dirs: system.cdi_spec_dirs,
+        discovered_devices: discovered(system.cdi_devices),
         warnings: Some(system.warnings).filter(|list| !list.is_empty()),
         ..Info::default()
     }
+}
+
+fn discovered(devices: Vec<String>) -> Option<Vec<DiscoveredDevice>> {
+    let devices = devices.into_iter().map(|id| DiscoveredDevice {
+        source: "cdi".to_owned(),
+        id,
+    });
+    Some(devices.collect::<Vec<_>>()).filter(|list| !list.is_empty())
 }
 
 /// All that a network can be made with on this host, by name.

@@ -99,6 +99,7 @@ fn fill_with_container_members(config: &mut Map<String, Value>) {
 pub fn info(version: ApiVersion, info: Info) -> Value {
     let mut document = object(&info);
     if version < v(50) {
+        document.remove("DiscoveredDevices");
         document.insert("BridgeNfIptables".to_owned(), json!(false));
         document.insert("BridgeNfIp6tables".to_owned(), json!(false));
     }
@@ -189,6 +190,40 @@ pub fn create_request(version: ApiVersion, host: &Host, request: &mut CreateRequ
     }
     normalize(&mut request.host_config);
     version_networks::create_container(version, &daemon.default_network, request)
+}
+
+/// `POST /containers/{name}/update`. Limits of single devices can be changed from 1.55 on.
+pub fn update_request(version: ApiVersion, resources: &mut HostConfig) {
+    if version < v(40) {
+        resources.pids_limit = None;
+    }
+    // Whatever is not positive takes the limit away.
+    resources.pids_limit = resources.pids_limit.map(|limit| limit.max(0));
+    if version < v(55) {
+        resources.blkio_weight_device = None;
+        for rates in [
+            &mut resources.blkio_device_read_bps,
+            &mut resources.blkio_device_write_bps,
+            &mut resources.blkio_device_read_iops,
+            &mut resources.blkio_device_write_iops,
+        ] {
+            *rates = None;
+        }
+    }
+}
+
+/// A limit that clients before 1.42 knew and that no kernel of today has; what to warn of.
+pub fn kernel_memory(version: ApiVersion, resources: &Value) -> Vec<String> {
+    let asked = crate::docker::decode::member(resources, "KernelMemory").and_then(Value::as_i64);
+    let warned = version < v(42) && asked.is_some_and(|bytes| bytes > 0);
+    warned
+        .then(|| {
+            "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation \
+             discarded."
+                .to_owned()
+        })
+        .into_iter()
+        .collect()
 }
 
 fn create_request_before_44(request: &mut CreateRequest) -> Result<(), ApiError> {
@@ -328,6 +363,7 @@ mod tests {
                 v(minor),
                 Info {
                     firewall_backend: Some(Default::default()),
+                    discovered_devices: Some(Vec::new()),
                     registry_config: Some(RegistryConfig::default()),
                     runc_commit: Commit { id: "a".to_owned() },
                     runtimes: [("corten".to_owned(), runtime)].into(),
@@ -346,6 +382,8 @@ mod tests {
             ),
             (Some(&json!("a")), None)
         );
+        let devices = |minor| at(minor).get("DiscoveredDevices").is_some();
+        assert_eq!((devices(49), devices(50)), (false, true));
         let firewall = |minor| at(minor).get("FirewallBackend").is_some();
         assert_eq!((firewall(48), firewall(49)), (false, true));
         let artifacts = "AllowNondistributableArtifactsCIDRs";
@@ -366,6 +404,25 @@ mod tests {
         let mut request = CreateRequest::default();
         change(&mut request);
         create_request(v(minor), &Host::default(), &mut request).map(|_| request)
+    }
+
+    #[test]
+    fn updates_at_each_boundary() {
+        let at = |minor, limit| {
+            let mut resources = HostConfig {
+                pids_limit: Some(limit),
+                blkio_weight_device: Some(Vec::new()),
+                ..Default::default()
+            };
+            update_request(v(minor), &mut resources);
+            (resources.pids_limit, resources.blkio_weight_device.is_some())
+        };
+        assert_eq!((at(39, 5), at(40, 5)), ((None, false), (Some(5), false)));
+        assert_eq!(at(51, -7), (Some(0), false));
+        assert_eq!(at(55, 5), (Some(5), true));
+        let warned = |minor| kernel_memory(v(minor), &json!({"kernelMemory": 4 << 20})).len();
+        assert_eq!((warned(41), warned(42)), (1, 0));
+        assert!(kernel_memory(v(24), &json!({"KernelMemory": 0})).is_empty());
     }
 
     fn with_mount(minor: u16, mount: Mount) -> Result<Mount, ApiError> {

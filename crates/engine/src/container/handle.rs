@@ -13,6 +13,7 @@ use crate::{
         health::{Probe, Status},
         record::Record,
         state::State,
+        view::UpdateOptions,
     },
     error::{Error, Result},
 };
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub exits: u64,
     /// It is gone, with all that belonged to it.
     pub removed: bool,
+    /// Its control group, while it runs.
+    pub cgroup: Option<Arc<Cgroup>>,
 }
 
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -95,6 +98,11 @@ pub enum Command {
     },
     Rename {
         name: String,
+        reply: Reply<()>,
+    },
+    /// Other limits, another restart policy.
+    Update {
+        options: Box<UpdateOptions>,
         reply: Reply<()>,
     },
     /// Joins a network, by name or id.

@@ -31,6 +31,7 @@ use crate::{
         supervised::{self, Document, KIND, timestamp},
         supervisor,
         table::Table,
+        update,
         view::RemoveOptions,
     },
     context::Context,
@@ -106,7 +107,7 @@ struct Survivor {
 }
 
 async fn look(context: &Context, document: Document) -> Survivor {
-    let Document { record, mut state } = document;
+    let Document { mut record, mut state } = document;
     let directory = context.store.layout().task(&record.id);
     let before = state.clone();
     let mut task = None;
@@ -163,6 +164,12 @@ async fn look(context: &Context, document: Document) -> Survivor {
     if task.is_none() {
         restart_or_rest(&record, &before, &mut state);
     }
+    update::finish(
+        &mut record,
+        &mut state,
+        task.as_ref().map(|task| Arc::clone(&task.cgroup)),
+    )
+    .await;
     Survivor {
         record,
         before,

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, future::Future, io::BufRead, sync::Arc};
 
 use corten_store::{layer::diff::Change, layout::Layout};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,16 +19,17 @@ use crate::{
         handle::{Command, Handle},
         list::{self, ImageNames},
         logs::{self, LogStream},
-        mode::NetworkMode,
-        prune, remove, signals,
+        prune, remove,
+        sampler::Sampler,
+        signals,
         state::{Phase, State},
-        stats::{self, StatsSample},
+        stats::{Purpose, Reading, StatsSample},
         stop, supervised, supervisor,
         table::Table,
-        top,
+        top, update,
         view::{
             AttachOptions, CommitOptions, ContainerView, CreateOptions, Created, Filters, ListOptions, LogsOptions,
-            PathStat, Pruned, RemoveOptions, Top, WaitCondition, WaitResult, WriteOptions,
+            PathStat, Pruned, RemoveOptions, Top, UpdateOptions, WaitCondition, WaitResult, WriteOptions,
         },
         wait,
     },
@@ -43,6 +45,7 @@ pub struct ContainerService {
     images: Arc<ImageService>,
     /// Cancelled when the engine closes: supervisors let go of their containers.
     closing: CancellationToken,
+    sampler: Sampler,
 }
 
 impl ContainerService {
@@ -52,11 +55,13 @@ impl ContainerService {
         images: Arc<ImageService>,
         closing: CancellationToken,
     ) -> ContainerService {
+        let sampler = Sampler::new(context.host.clone(), closing.clone());
         ContainerService {
             context,
             table,
             images,
             closing,
+            sampler,
         }
     }
 
@@ -151,6 +156,17 @@ impl ContainerService {
         let name = new_name.strip_prefix('/').unwrap_or(new_name).to_owned();
         names::check("container", &name)?;
         handle.ask(|reply| Command::Rename { name, reply }).await
+    }
+
+    /// Changes limits and restart policy; answers with warnings.
+    pub async fn update(&self, reference: &str, mut options: UpdateOptions) -> Result<Vec<String>> {
+        let warnings = update::check(&mut options, &self.context.host)?;
+        let options = Box::new(options);
+        self.table
+            .find(reference)?
+            .ask(|reply| Command::Update { options, reply })
+            .await?;
+        Ok(warnings)
     }
 
     /// Sets the size of its terminal.
@@ -259,35 +275,34 @@ impl ContainerService {
 
     /// One sample of what it uses; zeroes when it does not run.
     pub async fn stats(&self, reference: &str) -> Result<StatsSample> {
-        let handle = self.table.find(reference)?;
-        let snapshot = handle.snapshot();
-        let mut sample = StatsSample {
-            id: snapshot.record.id.clone(),
-            name: snapshot.record.name.clone(),
-            ..StatsSample::default()
-        };
-        if !snapshot.state.phase.is_running() {
-            return Ok(sample);
-        }
-        let Ok(cgroup) = handle.ask(|reply| Command::Cgroup { reply }).await else {
-            return Ok(sample);
-        };
-        let host = (
-            u32::try_from(self.context.host.cpus).unwrap_or(1),
-            self.context.host.memory,
-        );
-        let record = &snapshot.record;
-        let own_network = NetworkMode::of(&record.config, &record.host_config) != NetworkMode::Host;
-        let pid = snapshot.state.pid;
-        blocking(move || {
-            sample.interfaces = own_network.then(|| stats::interfaces(pid)).flatten();
-            // It may have ended meanwhile: then there is nothing to count any more.
-            if let Ok(stats) = cgroup.stats() {
-                sample.fill(stats, host);
-            }
-            Ok(sample)
-        })
-        .await
+        let readings = self.stats_of(&[reference], Purpose::OneShot).await?;
+        Ok(readings
+            .first()
+            .map(|reading| reading.sample.clone())
+            .unwrap_or_default())
+    }
+
+    /// One reading of each.
+    pub async fn stats_of(&self, references: &[&str], purpose: Purpose) -> Result<Vec<Arc<Reading>>> {
+        let handles = references.iter().map(|reference| self.table.find(reference));
+        let handles = handles.collect::<Result<Vec<_>>>()?;
+        Ok(self.sampler.once(handles, purpose).await)
+    }
+
+    /// The same of all that run, or of all; newest first.
+    pub async fn stats_of_all(&self, resting_too: bool, purpose: Purpose) -> Vec<Arc<Reading>> {
+        let mut handles = self.table.handles();
+        handles.retain(|handle| {
+            let snapshot = handle.watch.borrow();
+            !snapshot.removed && (resting_too || snapshot.state.phase.is_running())
+        });
+        handles.sort_by_key(|handle| std::cmp::Reverse(handle.watch.borrow().record.created));
+        self.sampler.once(handles, purpose).await
+    }
+
+    /// What it uses, now and once a second.
+    pub async fn follow_stats(&self, reference: &str) -> Result<watch::Receiver<Arc<Reading>>> {
+        Ok(self.sampler.follow(self.table.find(reference)?).await)
     }
 
     /// Waits for an end of the container. It is registered when this returns; the answer is the future inside.

@@ -3,6 +3,7 @@
 //! `Created` → `Starting` → `Running` ⇄ `Paused` → `Exited` → `Starting` …; anything at rest → `Removing`;
 //! `Removing` → `Dead` when something of it cannot be freed. A restart policy puts `Restarting` between an end and the
 //! next start.
+use corten_api::types::container::HostConfig;
 use corten_network::model::Attachment;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,9 @@ pub struct State {
     /// Where it has a check. Saved when the status changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// While an update of a running container's limits is under way: what they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_limits: Option<Box<HostConfig>>,
 }
 
 impl Default for State {
@@ -89,6 +93,7 @@ impl Default for State {
             held: false,
             attachment: None,
             health: None,
+            former_limits: None,
         }
     }
 }

@@ -79,16 +79,43 @@ pub struct IoSample {
     pub write_operations: u64,
 }
 
+/// Processor time at an earlier moment: what a sample is compared with.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    pub read: Timestamp,
+    pub cpu: CpuSample,
+}
+
+/// What figures are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Now, and compared with nothing.
+    OneShot,
+    /// Now, and compared with an earlier moment, which may take one.
+    Once,
+    /// One of many looks: what somebody else read a moment ago will do.
+    Watch,
+}
+
+/// A sample, and what it is to be compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    pub sample: StatsSample,
+    pub earlier: Option<Earlier>,
+}
+
 impl StatsSample {
-    /// Puts in what the container's cgroup counted.
-    pub fn fill(&mut self, stats: Stats, host: (u32, u64)) {
-        let (online_cpus, host_memory) = host;
-        self.read = Some(Timestamp::now());
-        self.cpu = CpuSample {
-            host_total: host_nanoseconds(),
-            online_cpus,
-            ..stats.cpu.map(CpuSample::from).unwrap_or_default()
-        };
+    /// Of a container that does not run.
+    pub fn of(id: &str, name: &str) -> StatsSample {
+        StatsSample {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            ..StatsSample::default()
+        }
+    }
+
+    /// Puts in what the container's cgroup counted, but for processor time.
+    pub fn fill(&mut self, stats: Stats, host_memory: u64) {
         self.memory = stats
             .memory
             .map(|memory| memory_sample(memory, host_memory))
@@ -97,17 +124,25 @@ impl StatsSample {
         (self.pids, self.pids_limit) = (pids.current, pids.limit.unwrap_or_default());
         self.io = stats.io.map(io_samples).unwrap_or_default();
     }
+
+    /// For the comparison with the next one.
+    pub fn earlier(&self) -> Option<Earlier> {
+        Some(Earlier {
+            read: self.read?,
+            cpu: self.cpu.clone(),
+        })
+    }
 }
 
-impl From<CpuStats> for CpuSample {
-    fn from(stats: CpuStats) -> CpuSample {
+impl CpuSample {
+    pub fn of(stats: CpuStats, cpus: usize) -> CpuSample {
         CpuSample {
             total: stats.total_nanoseconds,
             user: stats.user_nanoseconds,
             system: stats.system_nanoseconds,
             per_cpu: stats.per_cpu_nanoseconds,
-            host_total: 0,
-            online_cpus: 0,
+            host_total: host_nanoseconds(cpus),
+            online_cpus: u32::try_from(cpus).unwrap_or(1),
             throttled_periods: stats.throttled_periods,
             periods: stats.periods,
             throttled_nanoseconds: stats.throttled_nanoseconds,
@@ -179,17 +214,13 @@ fn parse_interfaces(text: &str) -> Vec<InterfaceSample> {
     lines.filter(|interface| interface.name != "lo").collect()
 }
 
-/// What the processors of the host have worked so far: user to steal, as Docker sums them.
-fn host_nanoseconds() -> u64 {
-    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().next().unwrap_or_default();
-    let ticks: u64 = line
-        .split_whitespace()
-        .skip(1)
-        .take(7)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+/// What the processors of the host have worked and rested so far: all of the time that has passed, on each of them.
+///
+/// /proc/stat says the same in hundredths of a second, which is too coarse to compare with a moment later.
+fn host_nanoseconds(cpus: usize) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanoseconds = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+    nanoseconds * cpus as u64
 }
 
 #[cfg(test)]

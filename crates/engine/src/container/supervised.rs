@@ -61,6 +61,7 @@ impl Supervised {
             state: Arc::new(self.state.clone()),
             exits: self.exits,
             removed: self.removed,
+            cgroup: self.task.as_ref().map(|task| Arc::clone(&task.cgroup)),
         });
     }
 

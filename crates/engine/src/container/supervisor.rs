@@ -38,6 +38,7 @@ pub fn supervise(
         state: Arc::new(state.clone()),
         exits: 0,
         removed: false,
+        cgroup: task.as_ref().map(|task| Arc::clone(&task.cgroup)),
     };
     let (watch, watched) = watch::channel(snapshot);
     // One that is found waiting for its restart belongs to whoever brings containers back in their order.
@@ -145,6 +146,7 @@ async fn obey(container: &mut Supervised, command: Command) {
             drop(reply.send(Ok(())));
         }
         Command::Rename { name, reply } => drop(reply.send(container.rename(name))),
+        Command::Update { options, reply } => drop(reply.send(container.update(*options).await)),
         Command::Connect { network, wish, reply } => drop(reply.send(container.connect(&network, *wish).await)),
         Command::Disconnect { network, force, reply } => {
             drop(reply.send(container.disconnect(&network, force).await));

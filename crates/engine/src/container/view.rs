@@ -1,7 +1,7 @@
 //! A container as a door sees it: record and state at one moment, and the requests and answers of its verbs.
 use std::{collections::BTreeMap, sync::Arc};
 
-use corten_api::types::container::{ContainerConfig, HostConfig, NetworkingConfig};
+use corten_api::types::container::{ContainerConfig, HostConfig, NetworkingConfig, RestartPolicy};
 use jiff::Timestamp;
 
 use crate::container::{record::Record, state::State};
@@ -16,6 +16,15 @@ pub struct CreateOptions {
     pub config: ContainerConfig,
     pub host_config: HostConfig,
     pub networking: NetworkingConfig,
+}
+
+/// What `update` is asked for: of the limits in `resources`, zero, empty and absent leave what is there.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateOptions {
+    /// Only its limits count.
+    pub resources: HostConfig,
+    /// Without a name it stays as it is.
+    pub restart_policy: RestartPolicy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

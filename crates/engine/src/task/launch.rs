@@ -13,7 +13,8 @@ use std::{
 };
 
 use corten_runtime::{
-    cgroup::manager::Cgroup,
+    cgroup::{manager::Cgroup, realtime},
+    hooks,
     process::{
         plan,
         task::{Rootfs, Stdio, TaskRequest},
@@ -26,6 +27,7 @@ use corten_runtime::{
     state,
 };
 use jiff::Timestamp;
+use oci_spec::runtime::Spec;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -34,6 +36,7 @@ use crate::{
     error::{Error, Kind, causes},
     log::place,
     task::{
+        device_requests,
         mounts::EtcFiles,
         shim::{Line, START_PATIENCE},
         spec::{self, Surroundings},
@@ -240,13 +243,27 @@ fn request(
         default_ulimits: &context.config.default_ulimits,
         no_new_privileges: context.config.no_new_privileges,
     };
+    allot_real_time(context, record)?;
+    let mut spec = spec::build(record, &surroundings)?;
+    let mut groups = record.host_config.group_add.clone().unwrap_or_default();
+    device_requests::apply(
+        record.host_config.device_requests.as_deref().unwrap_or_default(),
+        context.cdi_spec_dirs(),
+        &record.config.user,
+        &mut spec,
+        &mut groups,
+    )?;
+    let bundle = match spec.hooks() {
+        Some(hooks) if hooks::any(hooks) => Some(write_bundle(&own, &directory, &spec)?),
+        _ => None,
+    };
     let active = context.store.active(&record.id, &record.layers);
     let [rows, columns] = record.host_config.console_size;
     let size = |value: u64| u16::try_from(value).unwrap_or_default();
     Ok(TaskRequest {
         id: record.id.clone(),
         directory,
-        spec: spec::build(record, &surroundings)?,
+        spec,
         rootfs: Rootfs::Overlay {
             lowers: active.lowers,
             upper: active.upper,
@@ -254,9 +271,9 @@ fn request(
             volatile: record.host_config.auto_remove,
         },
         shared_memory: shared_memory.map(|ipc| ipc.mounts.path()),
-        bundle: None,
+        bundle,
         user: record.config.user.clone(),
-        additional_groups: record.host_config.group_add.clone().unwrap_or_default(),
+        additional_groups: groups,
         create_working_directory: true,
         stdio: Stdio {
             terminal: record.config.tty.then(|| (size(rows), size(columns))),
@@ -265,6 +282,36 @@ fn request(
             log: place::log_file(record, &own.join("log")),
         },
     })
+}
+
+/// A container can only have of the real time that those above it have.
+fn allot_real_time(context: &Context, record: &Record) -> crate::error::Result<()> {
+    let (host, share) = (&record.host_config, context.config.realtime);
+    if host.cpu_realtime_runtime <= 0 {
+        return Ok(());
+    }
+    if share.runtime == 0 {
+        return Err(Error::invalid(
+            "a container can only have real time when the daemon was started with some (--cpu-rt-runtime)",
+        ));
+    }
+    realtime::allot(context.cgroup_parent(&host.cgroup_parent), share)
+        .map_err(|error| Error::invalid("cannot give containers real time").because(error))
+}
+
+/// What hooks are told of: the specification, with the place where the root file system is while they run.
+fn write_bundle(container: &Path, root: &Path, spec: &Spec) -> crate::error::Result<PathBuf> {
+    let bundle = container.join("bundle");
+    let mut spec = spec.clone();
+    let mut place = spec.root().clone().unwrap_or_default();
+    place.set_path(root.to_owned());
+    spec.set_root(Some(place));
+    let write = || -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&bundle)?;
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)
+    };
+    write().map_err(|error| Error::system(format!("cannot write {}", bundle.display())).because(error))?;
+    Ok(bundle)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! Limits and device rules: Docker's words in, the OCI specification's out.
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use corten_api::types::container::{HostConfig, ThrottleDevice, Ulimit};
+use corten_api::types::container::{HostConfig, ThrottleDevice, Ulimit, WeightDevice};
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids, LinuxResources,
-    LinuxThrottleDevice, LinuxThrottleDeviceBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice, LinuxWeightDeviceBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType,
 };
 
 use crate::error::{Error, Result};
@@ -65,6 +66,7 @@ fn cpu(host: &HostConfig) -> Option<LinuxCpu> {
 fn block_io(host: &HostConfig) -> Result<Option<LinuxBlockIo>> {
     let mut io = LinuxBlockIo::default();
     io.set_weight((host.blkio_weight != 0).then_some(host.blkio_weight));
+    io.set_weight_device(weights(host.blkio_weight_device.as_deref())?);
     io.set_throttle_read_bps_device(throttles(host.blkio_device_read_bps.as_deref())?);
     io.set_throttle_write_bps_device(throttles(host.blkio_device_write_bps.as_deref())?);
     io.set_throttle_read_iops_device(throttles(host.blkio_device_read_iops.as_deref())?);
@@ -72,20 +74,28 @@ fn block_io(host: &HostConfig) -> Result<Option<LinuxBlockIo>> {
     Ok((io != LinuxBlockIo::default()).then_some(io))
 }
 
+fn weights(devices: Option<&[WeightDevice]>) -> Result<Option<Vec<LinuxWeightDevice>>> {
+    let weight = |device: &WeightDevice| {
+        let (major, minor) = block_device(&device.path)?;
+        LinuxWeightDeviceBuilder::default()
+            .major(major)
+            .minor(minor)
+            .weight(device.weight)
+            .build()
+            .map_err(|error| Error::invalid("cannot weigh a device").because(error))
+    };
+    match devices {
+        None | Some([]) => Ok(None),
+        Some(devices) => devices.iter().map(weight).collect::<Result<Vec<_>>>().map(Some),
+    }
+}
+
 fn throttles(devices: Option<&[ThrottleDevice]>) -> Result<Option<Vec<LinuxThrottleDevice>>> {
     let throttle = |device: &ThrottleDevice| {
-        let metadata = std::fs::metadata(&device.path)
-            .map_err(|error| Error::invalid(format!("cannot limit device {}", device.path)).because(error))?;
-        if !metadata.file_type().is_block_device() {
-            return Err(Error::invalid(format!(
-                "cannot limit {}: not a block device",
-                device.path
-            )));
-        }
-        let number = metadata.rdev();
+        let (major, minor) = block_device(&device.path)?;
         LinuxThrottleDeviceBuilder::default()
-            .major(i64::from(rustix::fs::major(number)))
-            .minor(i64::from(rustix::fs::minor(number)))
+            .major(major)
+            .minor(minor)
             .rate(device.rate)
             .build()
             .map_err(|error| Error::invalid("cannot limit a device").because(error))
@@ -94,6 +104,20 @@ fn throttles(devices: Option<&[ThrottleDevice]>) -> Result<Option<Vec<LinuxThrot
         None | Some([]) => Ok(None),
         Some(devices) => devices.iter().map(throttle).collect::<Result<Vec<_>>>().map(Some),
     }
+}
+
+/// Major and minor number.
+fn block_device(path: &str) -> Result<(i64, i64)> {
+    let metadata = std::fs::metadata(path)
+        .map_err(|error| Error::invalid(format!("cannot limit device {path}")).because(error))?;
+    if !metadata.file_type().is_block_device() {
+        return Err(Error::invalid(format!("cannot limit {path}: not a block device")));
+    }
+    let number = metadata.rdev();
+    Ok((
+        i64::from(rustix::fs::major(number)),
+        i64::from(rustix::fs::minor(number)),
+    ))
 }
 
 /// Docker's names for resource limits, to the kernel's.

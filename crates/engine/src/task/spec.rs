@@ -35,6 +35,11 @@ pub const MASKED: [&str; 13] = [
     "/sys/devices/virtual/powercap",
     "/sys/devices/system/cpu/cpu0/thermal_throttle",
 ];
+/// In a network of its own a container's user needs no capability to ping, nor to listen at a low port.
+const UNPRIVILEGED_NETWORK: [(&str, &str); 2] = [
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+];
 /// What nobody but a privileged container may write to.
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -202,7 +207,7 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
     resources.set_devices(Some(rules));
 
     let mut linux = Linux::default();
-    linux.set_sysctl(sysctls(record));
+    linux.set_sysctl(sysctls(record, surroundings));
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(surroundings.cgroup.clone().into()));
     linux.set_namespaces(Some(namespaces(record, surroundings)));
@@ -213,11 +218,19 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
 }
 
 /// Those that do not wait for an interface; where there will be none, the kernel shall say so.
-fn sysctls(record: &Record) -> Option<HashMap<String, String>> {
+fn sysctls(record: &Record, surroundings: &Surroundings<'_>) -> Option<HashMap<String, String>> {
     let has_interfaces = NetworkMode::of(&record.config, &record.host_config).has_endpoints();
     let all = record.host_config.sysctls.iter().flatten();
     let own = all.filter(|(key, _)| !has_interfaces || interface_sysctls::split(key).is_none());
-    let own: HashMap<_, _> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut own: HashMap<_, _> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if record.host_config.network_mode != "host" && surroundings.network_namespace.is_none() {
+        for (key, value) in UNPRIVILEGED_NETWORK {
+            // Kernels without IPv4 have none of them.
+            if !own.contains_key(key) && Path::new("/proc/sys").join(key.replace('.', "/")).exists() {
+                own.insert(key.to_owned(), value.to_owned());
+            }
+        }
+    }
     (!own.is_empty()).then_some(own)
 }
 

@@ -62,6 +62,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Is it that the cgroup is not there any more?
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Error::Io { source, .. } | Error::Limit { source, .. } => super::files::is_gone(source),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Error {
         Error::Io {
             action,

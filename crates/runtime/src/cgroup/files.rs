@@ -2,7 +2,7 @@
 //!
 //! One `write(2)` is one command to the kernel: a value is never split, and the error of that call is the answer.
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,13 +26,30 @@ pub fn write(path: &Path, value: &str) -> io::Result<()> {
 
 /// The whole file. Unlike `std::fs::read_to_string` it asks no size first: cgroup files have none.
 pub fn read(path: &Path) -> io::Result<String> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_whole(&rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// The same beneath a directory.
+pub fn read_at(directory: impl AsFd, file: &str) -> io::Result<String> {
+    read_whole(&rustix::fs::openat(
+        directory,
+        file,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn read_whole(file: &OwnedFd) -> io::Result<String> {
     let mut text = Vec::with_capacity(4096);
     loop {
         if text.capacity() - text.len() < 1024 {
             text.reserve(text.capacity());
         }
-        let n = rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)))?;
+        let n = rustix::io::retry_on_intr(|| rustix::io::read(file, rustix::buffer::spare_capacity(&mut text)))?;
         if n == 0 {
             return String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into());
         }

@@ -16,9 +16,11 @@ use rustix::process::{Pid, Signal};
 use super::error::Error;
 use super::files;
 use super::hierarchy::Hierarchies;
+use super::knobs::{apply, open_directory};
 pub use super::plan::CgroupPlan;
 use super::plan::{self, LegacyPlan, Seed, UnifiedPlan, Write};
-use super::stats::{self, Stats};
+use super::stats::{self, CpuStats, Stats};
+use super::update;
 use crate::shim::protocol::CgroupRecord;
 
 /// How long dying processes may hold their cgroup.
@@ -105,14 +107,6 @@ fn ancestors_below(mount: &Path, path: &Path) -> Vec<PathBuf> {
     let mut list: Vec<_> = above.map(Path::to_owned).collect();
     list.reverse();
     list
-}
-
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
 }
 
 fn create_legacy(plan: &LegacyPlan, path: &str, made: &mut Made) -> Result<String, Error> {
@@ -256,44 +250,6 @@ fn enable_hint(error: &std::io::Error) -> &'static str {
         Some(Errno::OPNOTSUPP) => " (it is threaded: v2 limits only threads there)",
         Some(Errno::NOENT) => " (the cgroup above it does not pass the controller on)",
         _ => "",
-    }
-}
-
-/// Turns every knob; consecutive values for one file share a descriptor.
-fn apply(directory: BorrowedFd, path: &Path, writes: &[Write]) -> Result<(), Error> {
-    for same_file in writes.chunk_by(|a, b| a.file == b.file && a.instead.is_none() && b.instead.is_none()) {
-        let first = &same_file[0];
-        let mut current = first;
-        let values = same_file.iter().map(|write| {
-            current = write;
-            write.value.as_str()
-        });
-        let mut result = files::write_all(directory, &first.file, values);
-        let (mut file, mut value) = (&first.file, &current.value);
-        if let (Err(e), Some((other, other_value))) = (&result, &first.instead)
-            && e.kind() == std::io::ErrorKind::NotFound
-        {
-            (file, value) = (other, other_value);
-            result = files::write_all(directory, other, [other_value.as_str()]);
-        }
-        result.map_err(|source| refused(&current.limit, file, value, path, source))?;
-    }
-    Ok(())
-}
-
-fn refused(limit: &str, file: &str, value: &str, path: &Path, source: std::io::Error) -> Error {
-    if source.kind() == std::io::ErrorKind::NotFound {
-        let reason = format!("this kernel has no {file}");
-        return Error::Unsupported {
-            limit: limit.to_owned(),
-            reason,
-        };
-    }
-    Error::Limit {
-        limit: limit.to_owned(),
-        value: value.to_owned(),
-        path: path.join(file),
-        source,
     }
 }
 
@@ -479,47 +435,19 @@ impl Cgroup {
         stats::read(&self.record)
     }
 
-    /// Changes the limits that are set in `resources`; the others stay.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        if resources.devices().as_ref().is_some_and(|rules| !rules.is_empty()) {
-            return Err(Error::NotImplemented(
-                "changing the device rules of a running container",
-            ));
-        }
-        let host = Hierarchies::of_host()?;
-        let limits = plan::limits(resources, host)?;
-        for (index, writes) in &limits.legacy {
-            let controllers = host.legacy[*index].controllers.join(",");
-            let path = self
-                .record
-                .legacy
-                .iter()
-                .find(|(name, _)| *name == controllers)
-                .map(|(_, path)| path);
-            match path {
-                Some(path) => self.update_directory(Path::new(path), writes)?,
-                None => no_directory(writes, &controllers)?,
-            }
-        }
-        match &self.record.unified {
-            Some(path) => self.update_directory(Path::new(path), &limits.unified),
-            None => no_directory(&limits.unified, "v2"),
-        }
+    /// Its processor time alone; `None` when it is gone.
+    pub fn processor_time(&self) -> Result<Option<CpuStats>, Error> {
+        stats::read_cpu(&self.record)
     }
 
-    fn update_directory(&self, path: &Path, writes: &[Write]) -> Result<(), Error> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let directory = open_directory(path).map_err(|e| Error::io("open cgroup", path, e))?;
-        let first = apply(directory.as_fd(), path, writes);
-        if first.is_ok() || writes.len() == 1 {
-            return first;
-        }
-        // Some pairs (memory and memory+swap, quota and period) must change in an order that depends on their present
-        // values: raise the outer one first, lower the inner one first. The other order is tried before giving up.
-        let reversed: Vec<Write> = writes.iter().rev().cloned().collect();
-        apply(directory.as_fd(), path, &reversed).or(first)
+    /// Everything but processor time.
+    pub fn other_stats(&self) -> Result<Stats, Error> {
+        stats::read_others(&self.record)
+    }
+
+    /// Makes the limits those of `after`, where `before` says otherwise. When one cannot be had, none is changed.
+    pub fn update(&self, before: &LinuxResources, after: &LinuxResources) -> Result<(), Error> {
+        update::update(&self.record, before, after)
     }
 
     /// Removes it and what was made beneath it; waits for processes that are just dying.
@@ -561,15 +489,6 @@ fn beneath(own: &Path, inside: &Path) -> Option<PathBuf> {
 pub(super) fn legacy_path<'r>(record: &'r CgroupRecord, controller: &str) -> Option<&'r Path> {
     let has = |(names, _): &&(String, String)| names.split(',').any(|name| name == controller);
     record.legacy.iter().find(has).map(|(_, path)| Path::new(path))
-}
-
-fn no_directory(writes: &[Write], controller: &str) -> Result<(), Error> {
-    let Some(write) = writes.first() else { return Ok(()) };
-    let reason = format!("the container has no {controller} cgroup");
-    Err(Error::Unsupported {
-        limit: write.limit.to_string(),
-        reason,
-    })
 }
 
 fn join(file: &Path, pid: i32) -> Result<(), Error> {

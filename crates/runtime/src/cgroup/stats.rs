@@ -74,28 +74,41 @@ const UNLIMITED: u64 = 1 << 60;
 /// `/proc` counts CPU time in hundredths of a second on every architecture.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
+/// The directory with a controller's files, and whether it is one of v2.
+fn pick<'r>(record: &'r CgroupRecord, controller: &str) -> Option<(&'r Path, bool)> {
+    let legacy = legacy_path(record, controller).map(|path| (path, false));
+    legacy.or_else(|| Some((Path::new(record.unified.as_deref()?), true)))
+}
+
 /// Reads what there is. A controller that the container does not have leaves its part `None`.
 pub(super) fn read(record: &CgroupRecord) -> Result<Stats, Error> {
-    let unified = record.unified.as_deref().map(Path::new);
-    let pick = |controller: &str, v2: &str| {
-        let legacy = legacy_path(record, controller).map(|path| (path, false));
-        legacy
-            .or_else(|| unified.map(|path| (path, true)))
-            .filter(|(path, is_v2)| !is_v2 || path.join(v2).exists())
+    Ok(Stats {
+        cpu: read_cpu(record)?,
+        ..read_others(record)?
+    })
+}
+
+/// Processor time alone; `None` when the cgroup is gone. All zeroes where nobody counts.
+pub(super) fn read_cpu(record: &CgroupRecord) -> Result<Option<CpuStats>, Error> {
+    let Some((path, is_v2)) = pick(record, "cpuacct") else {
+        return Ok(Some(CpuStats::default()));
     };
+    let throttling = legacy_path(record, "cpu");
+    let read = if is_v2 { cpu_v2(path) } else { cpu_v1(path, throttling) };
+    there(path, read)
+}
+
+/// Everything but processor time.
+pub(super) fn read_others(record: &CgroupRecord) -> Result<Stats, Error> {
+    let pick = |controller: &str| pick(record, controller);
     let mut stats = Stats::default();
-    if let Some((path, is_v2)) = pick("cpuacct", "cpu.stat") {
-        let throttling = legacy_path(record, "cpu");
-        let read = if is_v2 { cpu_v2(path) } else { cpu_v1(path, throttling) };
-        stats.cpu = there(path, read)?;
-    }
-    if let Some((path, is_v2)) = pick("memory", "memory.current") {
+    if let Some((path, is_v2)) = pick("memory") {
         stats.memory = there(path, if is_v2 { memory_v2(path) } else { memory_v1(path) })?;
     }
-    if let Some((path, _)) = pick("pids", "pids.current") {
+    if let Some((path, _)) = pick("pids") {
         stats.pids = there(path, pids(path))?;
     }
-    if let Some((path, is_v2)) = pick("blkio", "io.stat") {
+    if let Some((path, is_v2)) = pick("blkio") {
         stats.io = there(path, if is_v2 { io_v2(path) } else { io_v1(path) })?;
     }
     Ok(stats)

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use corten_api::types::stats::{
     BlkioEntry, BlkioStats, CpuStats, CpuUsage, InterfaceStats, MemoryStats, PidsStats, Stats, ThrottlingData,
 };
-use corten_engine::container::stats::{CpuSample, InterfaceSample, IoSample, MemorySample, StatsSample};
+use corten_engine::container::stats::{CpuSample, InterfaceSample, IoSample, MemorySample, Reading};
 
 use crate::docker::convert::time::rfc3339;
 
-/// One document: a sample, and the one before it (all zeroes when there is none).
-pub fn stats(sample: &StatsSample, before: Option<&StatsSample>, cgroup_version_2: bool) -> Stats {
+/// One document: a sample, and processor time before it (all zeroes when there is none).
+pub fn stats(reading: &Reading, cgroup_version_2: bool) -> Stats {
+    let (sample, before) = (&reading.sample, reading.earlier.as_ref());
     let mut stats = Stats {
         name: format!("/{}", sample.name),
         id: sample.id.clone(),
         read: rfc3339(sample.read),
-        preread: rfc3339(before.and_then(|before| before.read)),
+        preread: rfc3339(before.map(|before| before.read)),
         ..Stats::default()
     };
-    if let Some(before) = before.filter(|before| before.read.is_some()) {
+    if let Some(before) = before {
         stats.precpu_stats = cpu(&before.cpu);
     }
     if sample.read.is_none() {
@@ -35,7 +36,7 @@ pub fn stats(sample: &StatsSample, before: Option<&StatsSample>, cgroup_version_
     stats.networks = sample.interfaces.as_deref().map(interfaces);
     stats.blkio_stats = blkio(&sample.io, cgroup_version_2);
     stats.cpu_stats = cpu(&sample.cpu);
-    stats.memory_stats = memory(&sample.memory);
+    stats.memory_stats = memory(&sample.memory, cgroup_version_2);
     stats
 }
 
@@ -74,10 +75,10 @@ fn cpu(sample: &CpuSample) -> CpuStats {
     }
 }
 
-fn memory(sample: &MemorySample) -> MemoryStats {
+fn memory(sample: &MemorySample, cgroup_version_2: bool) -> MemoryStats {
     MemoryStats {
         usage: Some(sample.usage),
-        max_usage: sample.max_usage,
+        max_usage: sample.max_usage.filter(|_| !cgroup_version_2),
         stats: Some(sample.counters.iter().cloned().collect()),
         failcnt: Some(sample.failures).filter(|&count| count > 0),
         limit: Some(sample.limit),
@@ -121,6 +122,7 @@ fn blkio(samples: &[IoSample], cgroup_version_2: bool) -> BlkioStats {
 
 #[cfg(test)]
 mod tests {
+    use corten_engine::container::stats::StatsSample;
     use jiff::Timestamp;
 
     use super::*;
@@ -159,8 +161,11 @@ mod tests {
 
     #[test]
     fn the_names_that_clients_compute_with_are_there() {
-        let before = sample();
-        let value = serde_json::to_value(stats(&sample(), Some(&before), true)).unwrap();
+        let reading = Reading {
+            earlier: sample().earlier(),
+            sample: sample(),
+        };
+        let value = serde_json::to_value(stats(&reading, true)).unwrap();
         assert_eq!(value["name"], "/web");
         assert_eq!(value["memory_stats"]["stats"]["inactive_file"], 7);
         assert_eq!(value["cpu_stats"]["cpu_usage"]["total_usage"], 30);
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_container_that_does_not_run_uses_nothing() {
-        let value = serde_json::to_value(stats(&StatsSample::default(), None, true)).unwrap();
+        let value = serde_json::to_value(stats(&Reading::default(), true)).unwrap();
         assert_eq!(value["read"], "0001-01-01T00:00:00Z");
         assert_eq!(value["memory_stats"], serde_json::json!({}));
         assert_eq!(value["pids_stats"], serde_json::json!({}));
