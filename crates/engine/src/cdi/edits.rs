@@ -1,7 +1,7 @@
 //! What a device of the Container Device Interface changes, done to a container's specification.
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use oci_spec::runtime::{Hook, Hooks, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::{Hook, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Mount, Spec};
 
 use crate::{
     cdi::document::{self, DeviceNode, Edits},
@@ -158,7 +158,7 @@ fn add_hooks(spec: &mut Spec, hooks: &[document::Hook]) {
         hook.set_args((!asked.args.is_empty()).then(|| asked.args.clone()));
         hook.set_env((!asked.env.is_empty()).then(|| asked.env.clone()));
         hook.set_timeout(asked.timeout);
-        let mut all = spec.hooks().clone().unwrap_or_else(Hooks::default);
+        let mut all = spec.hooks().clone().unwrap_or_default();
         let list = match asked.hook_name.as_str() {
             "prestart" => all.prestart_mut(),
             "createRuntime" => all.create_runtime_mut(),

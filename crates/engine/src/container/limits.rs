@@ -181,7 +181,8 @@ fn check_real_time(asked: &HostConfig, limits: &Limits) -> Result<()> {
 }
 
 fn check_cpusets(asked: &mut HostConfig, host: &Host, warnings: &mut Vec<String>) -> Result<()> {
-    if !(asked.cpuset_cpus.is_empty() && asked.cpuset_mems.is_empty()) && !host.limits.cpuset {
+    let asked_for = !asked.cpuset_cpus.is_empty() || !asked.cpuset_mems.is_empty();
+    if asked_for && !host.limits.cpuset {
         warnings.push(unsupported("cpuset", "Cpuset discarded."));
         asked.cpuset_cpus.clear();
         asked.cpuset_mems.clear();

@@ -120,9 +120,8 @@ fn formers(directory: BorrowedFd, path: &Path, writes: &[Write]) -> Result<Vec<F
                 continue;
             }
             let text = files::if_there(files::read_at(directory, file));
-            match text.map_err(|e| Error::io("read", path.join(&**file), e))? {
-                Some(text) => former.push((file.to_string(), writable(&text))),
-                None => {}
+            if let Some(text) = text.map_err(|e| Error::io("read", path.join(&**file), e))? {
+                former.push((file.to_string(), writable(&text)));
             }
         }
     }

@@ -242,6 +242,8 @@ impl Exec {
                 self.hang_up();
                 News::Nothing
             }
+            // Of a container's first process alone.
+            Ok(Some((FromChild::Assembled, _))) => News::Nothing,
             Ok(None) | Err(_) => {
                 self.hang_up();
                 if self.confirm { News::Runs } else { News::Nothing }
