@@ -7,5 +7,6 @@ pub mod client;
 pub mod filters;
 pub mod messages;
 pub mod stream;
+pub mod tls;
 pub mod transport;
 pub mod types;

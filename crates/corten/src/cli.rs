@@ -1,19 +1,24 @@
 //! The commands as one tree, and the way from a command line to the one that runs.
 //!
 //! Docker has two spellings for most verbs, `docker ps` and `docker container ls`: both lead to the same [`Command`].
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use corten_api::transport::Endpoint;
+
 use crate::arguments::{self, Arity, Command, Flag, Matches};
 use crate::command::{
-    archive, attach, commit, container, cp, create, events, exec, image, inspect, logs, network, ps, run, start, stats,
-    system, update,
+    archive, attach, commit, container, context, cp, create, dial, events, exec, image, inspect, logs, names, network,
+    ps, run, start, stats, system, update,
 };
+use crate::completion::{self, Node};
+use crate::context::resolve::{self, Resolved};
+use crate::context::store::Store;
 use crate::failure::Failure;
 use crate::help;
-use crate::session::{self, Session};
+use crate::manual;
+use crate::session::Session;
 use crate::{errln, out, outln};
 
 /// A word that leads to more words, as `container` does.
@@ -129,15 +134,42 @@ static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "context",
+        about: "Manage contexts",
+        commands: &[
+            ("create", &context::CREATE),
+            ("export", &context::EXPORT),
+            ("import", &context::IMPORT),
+            ("inspect", &context::INSPECT),
+            ("list", &context::LS),
+            ("ls", &context::LS),
+            ("remove", &context::RM),
+            ("rm", &context::RM),
+            ("show", &context::SHOW),
+            ("update", &context::UPDATE),
+            ("use", &context::USE),
+        ],
+    },
+    Group {
         name: "system",
         about: "Manage the engine",
         commands: &[
             ("df", &system::DF),
+            ("dial-stdio", &dial::DIAL_STDIO),
             ("events", &events::EVENTS),
             ("info", &system::INFO),
             ("prune", &system::PRUNE),
         ],
     },
+];
+
+/// For our own scripts.
+static HIDDEN: &[&Command] = &[&names::NAMES];
+
+/// What is made from the commands themselves.
+const FROM_COMMANDS: [(&str, &str); 2] = [
+    ("completion", "Print the completion script for bash, fish or zsh"),
+    ("manual", "Write manual pages into a directory"),
 ];
 
 /// Other names for the same command, which the help does not repeat.
@@ -151,7 +183,6 @@ static NOT_YET: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "context",
     "login",
     "logout",
     "manifest",
@@ -220,9 +251,14 @@ fn dispatch(program: &'static str, words: Vec<OsString>) -> Result<u8, Failure> 
         return Ok(0);
     }
     let mut rest = globals.arguments.as_slice();
-    if rest.first().is_some_and(|word| word == "help") {
-        rest = &rest[1..];
-        return show_help(program, rest);
+    match rest.first().map(String::as_str) {
+        Some("help") => {
+            rest = &rest[1..];
+            return show_help(program, rest);
+        }
+        Some("completion") => return show_completion(program, &rest[1..]),
+        Some("manual") => return write_manual(program, &rest[1..]),
+        _ => {}
     }
     let Some(first) = rest.first() else {
         out!("{}", overview(program));
@@ -262,7 +298,7 @@ fn find<'a>(program: &str, first: &str, rest: &'a [String]) -> Result<Found<'a>,
             "{unknown}\n\n{usage}\n\nRun '{program} {first} --help' for more information"
         )));
     }
-    if let Some(command) = TOP.iter().find(|command| command.name == first) {
+    if let Some(command) = TOP.iter().chain(HIDDEN).find(|command| command.name == first) {
         return Ok((first.to_string(), Some(command), rest));
     }
     if NOT_YET.contains(&first) {
@@ -275,7 +311,7 @@ fn find<'a>(program: &str, first: &str, rest: &'a [String]) -> Result<Found<'a>,
 }
 
 /// Commands of known groups that later versions will know.
-static LATER: &[&str] = &["image build", "system dial-stdio"];
+static LATER: &[&str] = &["image build"];
 
 fn not_yet(program: &str, path: &str) -> Failure {
     Failure::new(format!(
@@ -328,32 +364,17 @@ fn run(
 }
 
 fn open(program: &'static str, path: String, globals: &Matches) -> Result<Session, Failure> {
-    if globals.on("tls") || globals.on("tlsverify") {
-        return Err(Failure::new(format!(
-            "{program}: TLS is not implemented yet, see docs/compatibility.md"
-        )));
-    }
-    if globals.some("context").is_some_and(|name| name != "default") {
-        return Err(Failure::new(format!(
-            "{program}: contexts are not implemented yet, see docs/compatibility.md"
-        )));
-    }
-    if globals.list("host").count() > 1 {
-        return Err(Failure::new("specify only one -H"));
-    }
-    let (endpoint, start_daemon) = session::endpoint(globals.some("host"))?;
-    let api_version = std::env::var("DOCKER_API_VERSION")
-        .ok()
-        .filter(|version| !version.is_empty());
-    let api_version = api_version.map(|version| version.trim_start_matches('v').to_string());
-    Ok(Session {
-        program,
-        path,
-        endpoint,
-        start_daemon,
-        api_version,
-        client: OnceCell::new(),
-    })
+    let settings = Store::new(globals.some("config"));
+    let resolved = match path.starts_with("context ") {
+        // Such a command mends what is wrong with a context: it must not need one.
+        true => Resolved {
+            context: resolve::name(globals, &settings)?,
+            endpoint: Endpoint::default(),
+            by_default: false,
+        },
+        false => resolve::resolve(globals, &settings)?,
+    };
+    Ok(Session::new(program, path, settings, resolved))
 }
 
 fn show_help(program: &'static str, words: &[String]) -> Result<u8, Failure> {
@@ -369,14 +390,68 @@ fn show_help(program: &'static str, words: &[String]) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Everything there is, as completion and manual pages see it.
+fn tree() -> Vec<Node> {
+    let visible = |name: &&(&'static str, &'static Command)| !SYNONYMS.contains(&name.0);
+    let first = GROUPS.iter().map(|group| (group.name, group.about));
+    let words = first.chain(TOP.iter().map(|command| (command.name, command.about)));
+    let mut nodes = vec![Node {
+        path: String::new(),
+        words: words.chain(FROM_COMMANDS).collect(),
+        command: None,
+    }];
+    for group in GROUPS {
+        let commands = || group.commands.iter().filter(visible);
+        nodes.push(Node {
+            path: group.name.to_string(),
+            words: commands().map(|(name, command)| (*name, command.about)).collect(),
+            command: None,
+        });
+        nodes.extend(commands().map(|(name, command)| leaf(format!("{} {name}", group.name), command)));
+    }
+    nodes.extend(TOP.iter().map(|command| leaf(command.name.to_string(), command)));
+    nodes
+}
+
+fn leaf(path: String, command: &'static Command) -> Node {
+    Node {
+        path,
+        words: Vec::new(),
+        command: Some(command),
+    }
+}
+
+fn show_completion(program: &str, words: &[String]) -> Result<u8, Failure> {
+    let script = match words {
+        [shell] => completion::script(shell, program, &tree(), GLOBAL_FLAGS),
+        _ => None,
+    };
+    let shells = completion::SHELLS.join("|");
+    out!(
+        "{}",
+        script.ok_or_else(|| Failure::new(format!("Usage:  {program} completion {shells}")))?
+    );
+    Ok(0)
+}
+
+fn write_manual(program: &str, words: &[String]) -> Result<u8, Failure> {
+    let [directory] = words else {
+        return Err(Failure::new(format!("Usage:  {program} manual DIRECTORY")));
+    };
+    manual::write(std::path::Path::new(directory), program, &tree(), GLOBAL_FLAGS)
+        .map_err(|error| Failure::io(format!("cannot write manual pages into {directory}"), &error))?;
+    Ok(0)
+}
+
 fn overview(program: &str) -> String {
     let groups = help::listing(GROUPS.iter().map(|group| (group.name, group.about)));
     let commands = help::listing(TOP.iter().map(|command| (command.name, command.about)));
-    let daemon = help::listing([("daemon", "Run the daemon")].into_iter());
+    let others = [("daemon", "Run the daemon")].into_iter().chain(FROM_COMMANDS);
+    let others = help::listing(others);
     let flags = help::options(GLOBAL_FLAGS.iter().collect());
     format!(
         "Usage:  {program} [OPTIONS] COMMAND\n\nContainers, images and what keeps them running\n\n\
-         Management Commands:\n{groups}\nCommands:\n{commands}\nDaemon:\n{daemon}\nGlobal Options:\n{flags}\n\
+         Management Commands:\n{groups}\nCommands:\n{commands}\nOther Commands:\n{others}\nGlobal Options:\n{flags}\n\
          Run '{program} COMMAND --help' for more information on a command.\n"
     )
 }

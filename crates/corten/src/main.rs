@@ -4,10 +4,13 @@
 mod arguments;
 mod cli;
 mod command;
+mod completion;
+mod context;
 mod failure;
 mod flags;
 mod help;
 mod local;
+mod manual;
 mod order;
 mod output;
 mod progress;

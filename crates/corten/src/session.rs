@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use corten_api::client::{Client, Error};
 use corten_api::transport::Endpoint;
 
-use crate::failure::Failure;
+use crate::context::{resolve::Resolved, store::Store};
 
 /// How long a daemon that we started may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,6 +29,10 @@ pub struct Session {
     pub program: &'static str,
     /// The words that named the command: `run`, `container run`.
     pub path: String,
+    /// The client's settings, contexts among them.
+    pub settings: Store,
+    /// The name of the context in use, which may not exist where the command is about contexts.
+    pub context: String,
     pub endpoint: Endpoint,
     /// Whether a daemon may be started when none answers.
     pub start_daemon: bool,
@@ -37,6 +41,21 @@ pub struct Session {
 }
 
 impl Session {
+    pub fn new(program: &'static str, path: String, settings: Store, resolved: Resolved) -> Session {
+        let api_version = std::env::var("DOCKER_API_VERSION").ok();
+        let api_version = api_version.filter(|version| !version.is_empty());
+        Session {
+            program,
+            path,
+            settings,
+            context: resolved.context,
+            endpoint: resolved.endpoint,
+            start_daemon: resolved.by_default && rustix::process::geteuid().is_root(),
+            api_version: api_version.map(|version| version.trim_start_matches('v').to_string()),
+            client: OnceCell::new(),
+        }
+    }
+
     /// A client with a live connection.
     pub async fn client(&self) -> Result<Rc<Client>, Error> {
         if let Some(client) = self.client.get() {
@@ -121,15 +140,4 @@ fn last_words() -> Option<String> {
         .rev()
         .find(|line| !line.trim().is_empty())
         .map(str::to_string)
-}
-
-/// Reads the global settings: `-H` wins over DOCKER_HOST, which wins over the default.
-pub fn endpoint(flag: Option<&str>) -> Result<(Endpoint, bool), Failure> {
-    let from_environment = std::env::var("DOCKER_HOST").ok().filter(|value| !value.is_empty());
-    let Some(address) = flag.map(str::to_string).or(from_environment) else {
-        let root = rustix::process::geteuid().is_root();
-        return Ok((Endpoint::default(), root));
-    };
-    let endpoint = Endpoint::parse(&address).map_err(|error| Failure::new(error.to_string()))?;
-    Ok((endpoint, false))
 }

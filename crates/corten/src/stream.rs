@@ -90,7 +90,7 @@ async fn next(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
 }
 
 /// Standard input in pieces; the channel closes at its end.
-fn read_stdin() -> mpsc::Receiver<Bytes> {
+pub fn read_stdin() -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(4);
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();

@@ -81,6 +81,13 @@ fn docker(daemon: &Daemon, flags: &str, words: &str) -> Output {
     daemon.in_network(|| run(&mut command))
 }
 
+/// The same by our own.
+fn corten(daemon: &Daemon, flags: &str, words: &str) -> Output {
+    let mut command = daemon.corten_command(&format!("-H tcp://127.0.0.1:2376 {flags} {words}"));
+    command.env_remove("DOCKER_HOST");
+    daemon.in_network(|| run(&mut command))
+}
+
 fn client_flags(directory: &Path, client: &str) -> String {
     let at = |name: &str| directory.join(name).display().to_string();
     format!(
@@ -100,6 +107,21 @@ fn docker_works_with_a_certificate_and_not_without() {
     docker(&daemon, &flags, "version").ok();
     let output = docker(&daemon, &flags, "run --rm --network none busybox echo through tls");
     assert_eq!(output.ok(), "through tls");
+    let output = corten(&daemon, &flags, "run --rm --network none busybox echo through tls");
+    assert_eq!(output.ok(), "through tls");
+    // Without one of its own, without an authority, and without a care who the daemon is.
+    assert!(
+        corten(&daemon, "--tls", "version")
+            .fails(1)
+            .contains("error during connect")
+    );
+    assert!(
+        corten(&daemon, "--tlsverify", "version")
+            .fails(1)
+            .contains("--tlscacert")
+    );
+    let careless = flags.replace("--tlsverify", "--tls");
+    corten(&daemon, &careless, "version").ok();
     // Half-closed streams, in both directions.
     let mut command = daemon.docker_command(&format!(
         "-H tcp://127.0.0.1:2376 {flags} run -i --rm --network none busybox cat"
