@@ -238,7 +238,9 @@ fn checks_go_on_when_the_daemon_was_restarted() {
 #[test]
 fn an_unhealthy_container_is_restarted_where_it_asks_for_that() {
     let daemon = daemon();
-    let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    // Well from its second life on.
+    let script = "trap 'exit 0' TERM; [ -e /tmp/been ] && touch /tmp/well; touch /tmp/been; \
+                  while :; do sleep 0.05; done";
     start(
         &daemon,
         &["--health-cmd", CHECK, "--label", "corten.restart-unhealthy=true"],
