@@ -39,6 +39,7 @@ POST /containers/{name}/attach 101,200 detachKeys:text logs:bool stream:bool std
 GET /containers/{name}/attach/ws 101 detachKeys:text logs:bool stream:bool stdin:bool stdout:bool stderr:bool
 POST /containers/{name}/wait 200 condition:not-running|next-exit|removed
 DELETE /containers/{name} 204 v:bool force:bool link:bool
+DELETE /containers/{name}/{alias} 204 v:bool force:bool link:bool
 HEAD /containers/{name}/archive 200 path:text!
 GET /containers/{name}/archive 200 path:text!
 PUT /containers/{name}/archive 200 path:text! noOverwriteDirNonDir:text copyUIDGID:text ; tar
