@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::{
     handle::{Command, Handle, Snapshot},
+    health::Status,
     record::Record,
     state::Phase,
     table::Table,
@@ -171,7 +172,9 @@ async fn wait_for(handle: &Handle, milestone: Milestone) {
 
 /// One without a health check is as healthy as it will ever be.
 fn is_healthy(now: &Snapshot) -> bool {
-    !now.state.phase.is_up() || now.state.phase.is_running()
+    let health = now.state.health.as_ref();
+    let is_well = health.is_none_or(|health| health.status == Status::Healthy);
+    !now.state.phase.is_up() || (now.state.phase.is_running() && is_well)
 }
 
 /// Who waits for whom, among those that are to be started: dependent, dependency, how far it must have come.

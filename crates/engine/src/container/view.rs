@@ -48,7 +48,7 @@ pub struct ContainerView {
     pub size_root_fs: Option<u64>,
 }
 
-/// Where the parts of a container are on this host.
+/// What only an inspection shows: where the parts of a container are on this host, and what runs in it.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     /// Absent for log driver `none`.
@@ -56,9 +56,9 @@ pub struct Places {
     pub hostname_path: String,
     pub hosts_path: String,
     pub resolv_conf_path: String,
-    /// `overlay2` and its directories (`LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`).
     /// Ids of its execs that have not ended.
     pub execs: Vec<String>,
+    /// `overlay2` and its directories (`LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`).
     pub storage_driver: String,
     pub storage_data: BTreeMap<String, String>,
 }
