@@ -23,6 +23,7 @@ use crate::types::network::{
     NetworksPruneResponse,
 };
 use crate::types::system::{DiskUsage, Info, Version};
+use crate::types::volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumesPruneResponse};
 
 /// A tar archive on its way to the daemon.
 pub type Archive = BoxStream<'static, io::Result<Bytes>>;
@@ -423,6 +424,24 @@ impl Client {
 
 /// Networks.
 impl Client {
+    pub async fn create_volume(&self, request: &VolumeCreateRequest) -> Result<Volume, Error> {
+        self.document(Call::post("/volumes/create").json(request)).await
+    }
+
+    pub async fn volumes(&self, filters: &Filters) -> Result<VolumeListResponse, Error> {
+        self.document(with_filters(Call::get("/volumes"), filters)).await
+    }
+
+    pub async fn remove_volume(&self, name: &str, force: bool) -> Result<(), Error> {
+        self.bytes(Call::delete(format!("/volumes/{}", escape(name))).flag("force", force))
+            .await
+            .map(drop)
+    }
+
+    pub async fn prune_volumes(&self, filters: &Filters) -> Result<VolumesPruneResponse, Error> {
+        self.document(with_filters(Call::post("/volumes/prune"), filters)).await
+    }
+
     pub async fn create_network(&self, request: &NetworkCreateRequest) -> Result<NetworkCreateResponse, Error> {
         self.document(Call::post("/networks/create").json(request)).await
     }

@@ -10,7 +10,7 @@ use corten_api::transport::Endpoint;
 use crate::arguments::{self, Arity, Command, Flag, Matches};
 use crate::command::{
     archive, attach, commit, container, context, cp, create, dial, events, exec, image, inspect, logs, names, network,
-    ps, run, start, stats, system, update,
+    ps, run, start, stats, system, update, volume,
 };
 use crate::completion::{self, Node};
 use crate::context::resolve::{self, Resolved};
@@ -161,6 +161,20 @@ static GROUPS: &[Group] = &[
             ("prune", &system::PRUNE),
         ],
     },
+    Group {
+        name: "volume",
+        about: "Manage volumes",
+        commands: &[
+            ("create", &volume::CREATE),
+            ("inspect", &inspect::VOLUME),
+            ("list", &volume::LS),
+            ("ls", &volume::LS),
+            ("prune", &volume::PRUNE),
+            ("remove", &volume::RM),
+            ("rm", &volume::RM),
+            ("update", &volume::UPDATE),
+        ],
+    },
 ];
 
 /// For our own scripts.
@@ -196,7 +210,6 @@ static NOT_YET: &[&str] = &[
     "stack",
     "swarm",
     "trust",
-    "volume",
 ];
 
 static GLOBAL_FLAGS: &[Flag] = &[

@@ -27,6 +27,8 @@ pub struct EngineConfig {
     /// The profile of containers that name none.
     pub seccomp: Seccomp,
     pub proxies: Proxies,
+    /// `--userns-remap`: `default`, `user[:group]` or `uid[:gid]`. Containers are in user namespaces of their own then.
+    pub userns_remap: Option<String>,
     pub network: NetworkConfig,
     /// Real-time processor time of all containers together, of cgroup v1.
     pub realtime: Share,
@@ -151,6 +153,7 @@ impl Default for EngineConfig {
             no_new_privileges: false,
             seccomp: Seccomp::Default,
             proxies: Proxies::default(),
+            userns_remap: None,
             network: NetworkConfig::default(),
             live: Live::default(),
             realtime: Share::default(),

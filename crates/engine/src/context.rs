@@ -11,7 +11,7 @@ use std::{
 };
 
 use corten_network::controller::Controller;
-use corten_runtime::launcher::Launcher;
+use corten_runtime::{launcher::Launcher, rootfs::owners::IdMaps};
 use corten_store::store::Store;
 
 use crate::{
@@ -44,6 +44,8 @@ pub struct Context {
     /// What is done for logs that shims write.
     pub keeper: Keeper,
     pub execs: Execs,
+    /// Who users of containers are on the host, where those have user namespaces of their own.
+    pub remap: Option<IdMaps>,
     /// Our own executable: a container's process 1 where an init is wanted.
     pub program: PathBuf,
 }

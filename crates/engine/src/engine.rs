@@ -153,6 +153,10 @@ impl Engine {
 }
 
 fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
+    if config.userns_remap.as_deref().is_some_and(|value| !value.is_empty()) {
+        // All is there but the proof that it holds: see crates/corten/tests/it/userns.rs.
+        return Err(Error::not_implemented("--userns-remap"));
+    }
     make_run_root(&config.run_root)?;
     let layout = Layout::new(&config.data_root, &config.run_root);
     make_run_root(&layout.tasks())?;
@@ -183,6 +187,7 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
         profiles: Default::default(),
         keeper: Keeper::new().map_err(|error| Error::system("cannot watch logs").because(error))?,
         execs: Default::default(),
+        remap: None,
         program,
     })
 }

@@ -36,6 +36,7 @@ pub mod container {
     pub mod merge;
     pub mod mode;
     pub mod mount_events;
+    pub mod mount_request;
     pub mod namespaces;
     pub mod networking;
     pub mod ports;
@@ -49,6 +50,7 @@ pub mod container {
     pub mod service;
     pub mod shutdown;
     pub mod signals;
+    pub mod sources;
     pub mod start;
     pub mod state;
     pub mod stats;
@@ -58,8 +60,10 @@ pub mod container {
     pub mod table;
     pub mod top;
     pub mod update;
+    pub mod user_namespace;
     pub mod validate;
     pub mod view;
+    pub mod volumes_from;
     pub mod wait;
 }
 pub mod context;
@@ -120,6 +124,7 @@ pub mod network {
     pub mod service;
 }
 pub mod ready;
+pub mod remap;
 pub mod signal;
 pub mod system;
 pub mod task {
@@ -137,6 +142,9 @@ pub mod task {
 }
 pub mod volume {
     pub mod copy_up;
+    pub mod measure;
+    pub mod mounted;
+    pub mod options;
     pub mod service;
     pub mod volumes;
 }

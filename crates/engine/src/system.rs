@@ -100,7 +100,7 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         memory: host.memory,
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: if host.cgroup_v2 { "2" } else { "1" }.to_owned(),
-        security_options: security_options(config, host.cgroup_v2),
+        security_options: security_options(config, host.cgroup_v2, context.remap.is_some()),
         containers: table.handles().len(),
         containers_running: running,
         containers_paused: count(&[Phase::Paused]),
@@ -174,7 +174,7 @@ fn os_release() -> Release {
     }
 }
 
-fn security_options(config: &EngineConfig, cgroup_v2: bool) -> Vec<String> {
+fn security_options(config: &EngineConfig, cgroup_v2: bool, remapped: bool) -> Vec<String> {
     let profile = match &config.seccomp {
         Seccomp::Default => "builtin",
         Seccomp::Unconfined => "unconfined",
@@ -187,6 +187,9 @@ fn security_options(config: &EngineConfig, cgroup_v2: bool) -> Vec<String> {
     }
     if cgroup_v2 {
         options.push("name=cgroupns".to_owned());
+    }
+    if remapped {
+        options.push("name=userns".to_owned());
     }
     options
 }

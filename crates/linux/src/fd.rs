@@ -40,6 +40,16 @@ pub fn open_without_links(root: BorrowedFd, path: impl AsRef<Path>, flags: OFlag
     open_resolved(root, path.as_ref(), flags, resolve)
 }
 
+/// Opens `path` beneath `root`; one that leads out of it, by `..` or by a symbolic link, fails with EXDEV.
+pub fn open_beneath(root: BorrowedFd, path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
+    open_resolved(
+        root,
+        path.as_ref(),
+        flags,
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+    )
+}
+
 fn open_resolved(root: BorrowedFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
@@ -259,6 +269,20 @@ mod tests {
             assert_eq!(real_path(root.as_fd(), path).unwrap(), Path::new(real), "{path}");
         }
         assert!(real_path(root.as_fd(), "loop").is_err());
+    }
+
+    #[test]
+    fn beneath_means_beneath() {
+        let (directory, root) = root();
+        fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        symlink("b", directory.path().join("a/inner")).unwrap();
+        symlink("/etc", directory.path().join("absolute")).unwrap();
+        symlink("../../..", directory.path().join("a/upwards")).unwrap();
+        open_beneath(root.as_fd(), "a/inner", OFlags::PATH).unwrap();
+        for path in ["absolute", "a/upwards", "a/../..", "/a"] {
+            let error = open_beneath(root.as_fd(), path, OFlags::PATH).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{path}");
+        }
     }
 
     #[test]

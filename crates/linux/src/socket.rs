@@ -21,7 +21,7 @@ use crate::syscall::{check, syscall};
 const SIOCOUTQ: c_long = 0x5411;
 
 /// The most descriptors that one packet carries.
-pub const FDS_MAX: usize = 8;
+pub const FDS_MAX: usize = 64;
 
 /// Sends one packet, whole.
 pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<()> {

@@ -42,6 +42,11 @@ pub enum Error {
     Configuration(#[source] serde_json::Error),
     #[error(transparent)]
     Layer(#[from] LayerError),
+    #[error(
+        "the size of {} cannot be limited: its file system has no project quotas (mount ext4 or xfs with prjquota)",
+        path.display()
+    )]
+    NoQuota { path: PathBuf },
     #[error("{layers} layers are more than the kernel can stack ({limit})")]
     TooManyLayers { layers: usize, limit: usize },
 }

@@ -27,6 +27,7 @@ pub mod layer {
 }
 pub mod layout;
 pub mod lease;
+pub mod quota;
 pub mod reserve;
 pub mod store;
 pub mod sweep;

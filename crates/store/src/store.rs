@@ -22,6 +22,7 @@ use crate::{
     images::Images,
     layout::Layout,
     lease::{Lease, Leases},
+    quota::{self, Projects},
     sweep::Sweeper,
     unpack::boot_id,
 };
@@ -37,6 +38,7 @@ pub struct Store {
     pub(crate) images: Images,
     pub(crate) leases: Leases,
     pub(crate) sweeper: Sweeper,
+    projects: Projects,
     pub(crate) boot: String,
     _lock: File,
 }
@@ -69,6 +71,7 @@ impl Store {
             leases: Leases::default(),
             boot: boot_id(),
             sweeper: Sweeper::start(layout.trash())?,
+            projects: Projects::default(),
             layout,
             _lock: lock,
         };
@@ -109,6 +112,19 @@ impl Store {
         prepared
     }
 
+    /// Lets a writable layer that was just made hold so many bytes.
+    pub fn limit_active(&self, container_id: &str, bytes: u64) -> Result<(), Error> {
+        let active = self.driver.active(container_id, &[]);
+        let directories = [self.layout.active(container_id), active.upper, active.work];
+        self.projects.limit(&self.layout, &directories, bytes)
+    }
+
+    /// Lets a volume that was just made hold so many bytes.
+    pub fn limit_volume(&self, name: &str, bytes: u64) -> Result<(), Error> {
+        self.projects
+            .limit(&self.layout, &[self.layout.volume_data(name)], bytes)
+    }
+
     /// Where that layer is; touches nothing.
     pub fn active(&self, container_id: &str, layers: &[String]) -> ActiveLayer {
         self.driver.active(container_id, &bare(layers))
@@ -124,7 +140,9 @@ impl Store {
 
     /// Takes the writable layer away; its files are deleted in the background. None there is fine.
     pub fn remove_active(&self, container_id: &str) -> Result<(), Error> {
-        self.sweeper.discard(&self.layout.active(container_id))?;
+        let directory = self.layout.active(container_id);
+        quota::forget(&directory);
+        self.sweeper.discard(&directory)?;
         self.release_layers(container_id)
     }
 
@@ -153,6 +171,11 @@ impl Store {
     /// Deletes a directory of the data root (`containers/<id>`, `volumes/<name>`) off the critical path.
     pub fn discard(&self, directory: &Path) -> Result<(), Error> {
         self.sweeper.discard(directory)
+    }
+
+    /// Holds on to more layers for a container (of images that it mounts) until its writable layer is removed.
+    pub fn hold_more(&self, container_id: &str, layers: &[String]) -> Result<(), Error> {
+        self.hold_layers(container_id, &bare(layers))
     }
 
     fn hold_layers(&self, container_id: &str, layers: &[&str]) -> Result<(), Error> {

@@ -84,6 +84,17 @@ pub static NETWORK: Command = Command {
     run: |session, matches| Box::pin(typed(session, matches, "network")),
 };
 
+pub static VOLUME: Command = Command {
+    name: "inspect",
+    usage: "[OPTIONS] VOLUME [VOLUME...]",
+    about: "Show everything that is known about volumes",
+    aliases: &["volume inspect"],
+    flags: &[&[FORMAT]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    run: |session, matches| Box::pin(typed(session, matches, "volume")),
+};
+
 async fn any(session: Session, matches: Matches) -> Outcome {
     match matches.some("type").map(str::to_string) {
         Some(kind) if !KINDS.contains(&kind.as_str()) => {

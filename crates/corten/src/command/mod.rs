@@ -24,3 +24,4 @@ pub mod start;
 pub mod stats;
 pub mod system;
 pub mod update;
+pub mod volume;

@@ -7,7 +7,7 @@ use corten_api::types::system::{ComponentVersion, DiskUsage, Info, Version};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
 use crate::cli;
-use crate::command::{confirm, container, filter, image, network, ps};
+use crate::command::{confirm, container, filter, image, network, ps, volume};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::{self, Listing};
@@ -458,19 +458,17 @@ pub static PRUNE: Command = Command {
 };
 
 async fn prune(session: Session, matches: Matches) -> Outcome {
-    if matches.on("volumes") {
-        return Err(Failure::new(format!(
-            "{}: removing volumes that nobody uses is not implemented yet, see docs/compatibility.md",
-            session.program
-        )));
-    }
     let images = match matches.on("all") {
         true => "all images without at least one container associated to them",
         false => "all dangling images",
     };
+    let volumes = match matches.on("volumes") {
+        true => "  - all anonymous volumes not used by at least one container\n",
+        false => "",
+    };
     let warning = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - \
-         {images}\n"
+        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one \
+         container\n{volumes}  - {images}\n"
     );
     if !matches.on("force") && !confirm::ask(&warning) {
         return Ok(0);
@@ -478,10 +476,17 @@ async fn prune(session: Session, matches: Matches) -> Outcome {
     let client = session.client().await?;
     let containers = container::prune_now(&client, &matches).await?;
     network::prune_now(&client, &matches).await?;
+    let mut volumes = 0;
+    if matches.on("volumes") {
+        let mut filters = filter::collect(matches.list("filter"));
+        // Volumes have no such age.
+        filters.remove("until");
+        volumes = volume::prune_now(&client, &filters).await?;
+    }
     let images = image::prune_now(&client, matches.on("all"), filter::collect(matches.list("filter"))).await?;
     outln!(
         "Total reclaimed space: {}",
-        units::decimal_size((containers + images) as f64, 4)
+        units::decimal_size((containers + volumes + images) as f64, 4)
     );
     Ok(0)
 }

@@ -2,10 +2,9 @@
 //!
 //! `-v /path` without a colon is an anonymous volume and travels in the portable half of the request; with a colon it
 //! is a bind or a named volume, and the daemon tells which by the leading slash.
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use corten_api::types::container::{BindOptions, Mount, TmpfsOptions};
-use serde_json::{Map, Value, json};
+use corten_api::types::container::{BindOptions, IdMapping, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
 
 use crate::arguments;
 use crate::flags::csv;
@@ -62,7 +61,9 @@ pub fn parse_mount(text: &str) -> Result<Mount, String> {
         ..Mount::default()
     };
     let mut options = Options::default();
-    for field in csv::fields(text)? {
+    let mut recursive = None;
+    let fields = csv::fields(text)?;
+    for field in &fields {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_lowercase(), Some(value)),
             None => (field.to_lowercase(), None),
@@ -70,14 +71,18 @@ pub fn parse_mount(text: &str) -> Result<Mount, String> {
         if value.is_none() && !SWITCHES.contains(&key.as_str()) {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         }
-        let value = value.unwrap_or("true");
+        let value = value.unwrap_or(if key == "bind-idmap" { "match-user" } else { "true" });
         match key.as_str() {
             "type" => mount.kind = value.to_lowercase(),
             "source" | "src" => mount.source = value.to_string(),
             "target" | "dst" | "destination" => mount.target = value.to_string(),
             "readonly" | "ro" => mount.read_only = truth(&key, value)?,
             "consistency" => mount.consistency = Some(value.to_lowercase()),
-            _ if options.set(&key, value)? => {}
+            _ if options.set(&key, value)? => {
+                if key == "bind-recursive" {
+                    recursive = Some(value);
+                }
+            }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
     }
@@ -98,13 +103,43 @@ pub fn parse_mount(text: &str) -> Result<Mount, String> {
     }
     mount.bind_options = options.bind;
     mount.tmpfs_options = options.tmpfs;
-    mount.volume_options = (!options.volume.is_empty()).then_some(Value::Object(options.volume));
-    mount.image_options = (!options.image.is_empty()).then_some(Value::Object(options.image));
+    mount.volume_options = options.volume;
+    mount.image_options = options.image;
+    check_recursion(&mount, recursive)?;
     Ok(mount)
 }
 
+/// What `bind-recursive` needs beside it.
+fn check_recursion(mount: &Mount, recursive: Option<&str>) -> Result<(), String> {
+    let require = |what: &str| {
+        let word = recursive.unwrap_or_default();
+        Err(format!(
+            "option 'bind-recursive={word}' requires '{what}' to be specified in conjunction"
+        ))
+    };
+    match recursive {
+        Some("writable" | "readonly") if !mount.read_only => require("readonly"),
+        Some("readonly") => {
+            let options = mount.bind_options.as_ref();
+            let propagation = options.and_then(|options| options.propagation.as_deref());
+            match propagation {
+                Some("rprivate") => Ok(()),
+                _ => require("bind-propagation=rprivate"),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Keys that need no value.
-const SWITCHES: [&str; 4] = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive"];
+const SWITCHES: [&str; 6] = [
+    "readonly",
+    "ro",
+    "volume-nocopy",
+    "bind-nonrecursive",
+    "bind-create-src",
+    "bind-idmap",
+];
 
 fn truth(key: &str, value: &str) -> Result<bool, String> {
     arguments::boolean(value).map_err(|_| format!("invalid value for {key}: {value}"))
@@ -115,8 +150,8 @@ fn truth(key: &str, value: &str) -> Result<bool, String> {
 struct Options {
     bind: Option<BindOptions>,
     tmpfs: Option<TmpfsOptions>,
-    volume: Map<String, Value>,
-    image: Map<String, Value>,
+    volume: Option<VolumeOptions>,
+    image: Option<ImageOptions>,
 }
 
 impl Options {
@@ -127,15 +162,17 @@ impl Options {
             "bind-propagation" => self.bind.get_or_insert_default().propagation = Some(value.to_lowercase()),
             "bind-nonrecursive" => self.bind.get_or_insert_default().non_recursive = truth(key, value)?,
             "bind-recursive" => recursive(self.bind.get_or_insert_default(), value)?,
-            "volume-subpath" => drop(self.volume.insert("Subpath".to_string(), json!(value))),
-            "volume-nocopy" => drop(self.volume.insert("NoCopy".to_string(), json!(truth(key, value)?))),
-            "volume-label" => insert(&mut self.volume, &["Labels"], value),
-            "volume-driver" => {
-                let driver = self.volume.entry("DriverConfig").or_insert_with(|| json!({}));
-                driver["Name"] = json!(value);
+            "bind-create-src" => self.bind.get_or_insert_default().create_mountpoint = truth(key, value)?,
+            "bind-idmap" => self.bind.get_or_insert_default().id_mapping = Some(id_mapping(value)?),
+            "volume-subpath" => self.volume().subpath = value.to_string(),
+            "volume-nocopy" => self.volume().no_copy = truth(key, value)?,
+            "volume-label" => insert(self.volume().labels.get_or_insert_default(), value),
+            "volume-driver" => self.volume().driver_config.get_or_insert_default().name = value.to_string(),
+            "volume-opt" => {
+                let driver = self.volume().driver_config.get_or_insert_default();
+                insert(driver.options.get_or_insert_default(), value);
             }
-            "volume-opt" => insert(&mut self.volume, &["DriverConfig", "Options"], value),
-            "image-subpath" => drop(self.image.insert("Subpath".to_string(), json!(value))),
+            "image-subpath" => self.image.get_or_insert_default().subpath = value.to_string(),
             "tmpfs-size" => {
                 let size = units::parse_bytes(value).map_err(|_| refuse())?;
                 self.tmpfs.get_or_insert_default().size_bytes = size;
@@ -149,12 +186,19 @@ impl Options {
         Ok(true)
     }
 
+    /// Docker's client sends a driver, without a name, as soon as there is any option.
+    fn volume(&mut self) -> &mut VolumeOptions {
+        let options = self.volume.get_or_insert_default();
+        options.driver_config.get_or_insert_default();
+        options
+    }
+
     /// The types that options were given for.
     fn families(&self) -> impl Iterator<Item = &'static str> {
         let given = [
-            ("volume", !self.volume.is_empty()),
+            ("volume", self.volume.is_some()),
             ("bind", self.bind.is_some()),
-            ("image", !self.image.is_empty()),
+            ("image", self.image.is_some()),
             ("tmpfs", self.tmpfs.is_some()),
         ];
         given.into_iter().filter_map(|(family, given)| given.then_some(family))
@@ -175,15 +219,31 @@ fn recursive(options: &mut BindOptions, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Puts `key=value` into a map nested under `path`.
-fn insert(options: &mut Map<String, Value>, path: &[&str], pair: &str) {
-    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-    let mut map = options;
-    for name in path {
-        let inner = map.entry(name.to_string()).or_insert_with(|| json!({}));
-        map = inner.as_object_mut().expect("only objects are put under these names");
+/// `match-user`, `match-user:USER` or `userns`.
+fn id_mapping(value: &str) -> Result<IdMapping, String> {
+    let (source, user) = match value.split_once(':') {
+        Some((source, user)) => (source, Some(user)),
+        None => (value, None),
+    };
+    match (source, user) {
+        ("match-user", user) if user != Some("") => Ok(IdMapping {
+            source: source.to_string(),
+            user: user.map(str::to_string),
+        }),
+        ("userns", None) => Ok(IdMapping {
+            source: source.to_string(),
+            user: None,
+        }),
+        _ => Err(format!(
+            r#"invalid value for bind-idmap: {value} (must be "match-user", "match-user:USER", or "userns")"#
+        )),
     }
-    map.insert(key.to_string(), json!(value));
+}
+
+/// Puts `key=value` into a map.
+fn insert(map: &mut BTreeMap<String, String>, pair: &str) {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    map.insert(key.to_string(), value.to_string());
 }
 
 #[cfg(test)]
@@ -216,7 +276,27 @@ mod tests {
             ("dst=/x", r#"{"Type":"volume","Source":"","Target":"/x"}"#),
             (
                 "type=volume,src=v,dst=/b,volume-nocopy,volume-label=a=b,volume-driver=local,volume-opt=o=p",
-                r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"o":"p"}},"Labels":{"a":"b"},"NoCopy":true}}"#,
+                r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"DriverConfig":{"Name":"local","Options":{"o":"p"}}}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-create-src,bind-idmap",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"CreateMountpoint":true,"IDMapping":{"Source":"match-user"}}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-idmap=match-user:33:33",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"match-user","User":"33:33"}}}"#,
+            ),
+            (
+                "type=image,src=alpine,dst=/b,image-subpath=etc",
+                r#"{"Type":"image","Source":"alpine","Target":"/b","ImageOptions":{"Subpath":"etc"}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=writable",
+                "! option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly",
+                "! option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
             ),
             ("type=x", "! target is required"),
             (

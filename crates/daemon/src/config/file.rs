@@ -56,6 +56,7 @@ pub struct File {
     pub proxies: Proxies,
     pub exec_opts: Vec<String>,
     pub storage_driver: Option<String>,
+    pub userns_remap: Option<String>,
     pub live_restore: Option<bool>,
     pub shutdown_timeout: Option<i64>,
     pub features: BTreeMap<String, bool>,
@@ -92,7 +93,7 @@ pub struct Proxies {
 }
 
 /// The keys of [`File`]; those about networks are in `network_file`.
-const KNOWN_KEYS: [&str; 46] = [
+const KNOWN_KEYS: [&str; 47] = [
     "hosts",
     "data-root",
     "exec-root",
@@ -124,6 +125,7 @@ const KNOWN_KEYS: [&str; 46] = [
     "proxies",
     "exec-opts",
     "storage-driver",
+    "userns-remap",
     "live-restore",
     "shutdown-timeout",
     "features",
@@ -153,7 +155,7 @@ const IDLE_KEYS: [&str; 9] = [
     "network-diagnostic-port",
 ];
 /// Keys of dockerd's whose absence an operator would miss.
-const ABSENT_KEYS: [&str; 2] = ["authorization-plugins", "userns-remap"];
+const ABSENT_KEYS: [&str; 1] = ["authorization-plugins"];
 /// Keys that a reload puts into force; of others it says that they need a new start.
 const LIVE_KEYS: [&str; 17] = [
     "debug",

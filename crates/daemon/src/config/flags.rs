@@ -121,6 +121,9 @@ pub struct Flags {
     /// Storage driver to use: overlay2
     #[arg(short = 's', long, value_name = "NAME")]
     pub storage_driver: Option<String>,
+    /// User or group for user namespaces of containers: default, USER[:GROUP], UID[:GID]
+    #[arg(long, value_name = "USER")]
+    pub userns_remap: Option<String>,
     /// Containers outlive the daemon, which is the default: with =false they are stopped when it ends
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub live_restore: Option<bool>,
@@ -219,6 +222,7 @@ impl Flags {
             ("cpu-rt-runtime", one(&self.cpu_rt_runtime)),
             ("cdi-spec-dirs", list(&self.cdi_spec_dirs)),
             ("storage-driver", one(&self.storage_driver)),
+            ("userns-remap", one(&self.userns_remap)),
             ("live-restore", one(&self.live_restore)),
             ("shutdown-timeout", one(&self.shutdown_timeout)),
             ("features", list(&self.features)),

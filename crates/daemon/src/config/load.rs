@@ -150,6 +150,7 @@ fn engine(flags: &Flags, file: File, live: Live, run_root: PathBuf) -> Result<En
         init: flags.init.or(file.init).unwrap_or(false),
         default_ulimits,
         no_new_privileges: flags.no_new_privileges.or(file.no_new_privileges).unwrap_or(false),
+        userns_remap: flags.userns_remap.clone().or(file.userns_remap.clone()),
         seccomp: seccomp(flags.seccomp_profile.as_deref().or(file.seccomp_profile.as_deref()))?,
         proxies: corten_engine::config::Proxies {
             http: proxy(&flags.http_proxy, &file.proxies.http_proxy),
@@ -401,7 +402,8 @@ mod tests {
             "{message}"
         );
         assert!(
-            refusal(&[], r#"{"userns-remap": "default"}"#).contains("userns-remap in daemon.json is not implemented")
+            refusal(&[], r#"{"authorization-plugins": ["x"]}"#)
+                .contains("authorization-plugins in daemon.json is not implemented")
         );
         assert!(refusal(&["--authorization-plugin", "x"], "").contains("?access=read"));
         assert!(refusal(&["--selinux-enabled"], "").contains("SELinux"));

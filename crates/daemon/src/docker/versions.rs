@@ -178,9 +178,7 @@ pub fn create_request(version: ApiVersion, host: &Host, request: &mut CreateRequ
     let mounts = request.host_config.mounts.as_deref().unwrap_or_default();
     let has_subpath = |mount: &Mount| {
         let options = mount.volume_options.as_ref();
-        options
-            .and_then(|options| crate::docker::decode::member(options, "Subpath"))
-            .is_some_and(|path| path != "")
+        options.is_some_and(|options| !options.subpath.is_empty())
     };
     if version < v(45) && mounts.iter().any(has_subpath) {
         return Err(ApiError::invalid("VolumeOptions.Subpath needs API v1.45 or newer"));
@@ -487,12 +485,15 @@ mod tests {
     fn mount_types_of_older_clients() {
         let stray = Mount {
             kind: "bind".to_owned(),
-            volume_options: Some(json!({})),
+            volume_options: Some(Default::default()),
             ..Default::default()
         };
         assert!(with_mount(41, stray.clone()).unwrap().volume_options.is_none());
         assert!(with_mount(42, stray).unwrap().volume_options.is_some());
-        let subpath = json!({"subpath": "a"});
+        let subpath = corten_api::types::container::VolumeOptions {
+            subpath: "a".to_owned(),
+            ..Default::default()
+        };
         let subpath = Mount {
             kind: "volume".to_owned(),
             volume_options: Some(subpath),

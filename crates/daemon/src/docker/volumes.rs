@@ -1,4 +1,4 @@
-//! The verbs on volumes: plain directories of the `local` driver.
+//! The verbs on volumes. There is one driver, `local`.
 use std::collections::BTreeMap;
 
 use axum::{
@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 use corten_api::types::volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumesPruneResponse};
-use corten_engine::volume::service::VolumeView;
+use corten_engine::volume::{service::VolumeView, volumes::Wish};
 use http::{HeaderMap, StatusCode};
 
 use crate::{
@@ -37,7 +37,7 @@ pub fn document(view: &VolumeView) -> Volume {
         labels: Some(labels).filter(|labels| !labels.is_empty()),
         mountpoint: view.path.clone(),
         name: view.volume.name.clone(),
-        options: None,
+        options: Some(view.volume.options.clone()).filter(|options| !options.is_empty()),
         scope: "local".to_owned(),
         usage_data: None,
     }
@@ -61,17 +61,15 @@ pub async fn inspect(State(door): State<Door>, Path(name): Path<String>) -> Answ
 /// `POST /volumes/create`.
 pub async fn create(State(door): State<Door>, headers: HeaderMap, body: Body) -> Answer {
     let request: VolumeCreateRequest = decode::required(&headers, body).await?;
-    if !matches!(request.driver.as_str(), "" | "local") {
-        return Err(ApiError::not_implemented(format!("volume driver {}", request.driver)));
-    }
-    if !request.driver_opts.is_empty() {
-        return Err(ApiError::not_implemented("volumes with driver options"));
-    }
     if request.cluster_volume_spec.is_some() {
         return Err(ApiError::not_implemented("cluster volumes"));
     }
-    let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
-    let view = door.engine().volumes().create(name, request.labels)?;
+    let wish = Wish {
+        name: Some(request.name).filter(|name| !name.is_empty()),
+        labels: request.labels,
+        options: request.driver_opts,
+    };
+    let view = door.engine().volumes().create(&request.driver, wish)?;
     Ok(json(StatusCode::CREATED, &document(&view)))
 }
 
@@ -99,7 +97,9 @@ pub async fn prune(State(door): State<Door>, version: ApiVersion, query: Paramet
 pub async fn measured(door: &Door) -> Result<Vec<Volume>, ApiError> {
     let volumes = door.engine().volumes();
     let mut documents = Vec::new();
-    for view in volumes.list(&BTreeMap::new())? {
+    // As Docker: what is mounted from somewhere takes no space here.
+    let plain = |view: &VolumeView| view.volume.options.is_empty();
+    for view in volumes.list(&BTreeMap::new())?.into_iter().filter(plain) {
         let size = volumes.size(&view).await.ok().and_then(|size| i64::try_from(size).ok());
         let ref_count = i64::try_from(view.users.len()).unwrap_or(i64::MAX);
         let usage_data = Some(corten_api::types::volume::VolumeUsage {

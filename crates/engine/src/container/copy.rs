@@ -254,7 +254,7 @@ fn files_failed() -> Error {
 
 /// By the letters alone, absolute, without `.` and `..`.
 fn clean(path: &str) -> String {
-    crate::container::binds::clean(path)
+    crate::container::mount_request::clean(path)
 }
 
 /// A trailing `/` or `/.` asks for a directory, also through a link.

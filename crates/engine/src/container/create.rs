@@ -6,23 +6,30 @@ use jiff::Timestamp;
 
 use crate::{
     container::{
-        binds::{self, Asked},
-        etc, links, merge, namespaces, networking,
+        binds, etc, links, merge,
+        mount_request::Asked,
+        namespaces, networking,
         record::{MountPoint, Record},
         state::State,
         supervised,
         table::Table,
-        validate,
+        user_namespace, validate,
         view::CreateOptions,
+        volumes_from,
     },
     context::{Context, blocking},
     error::{Error, Result},
     host::Host,
-    image::view::ImageView,
+    image::{service::ImageService, view::ImageView},
     log::{facts::Facts, options as log_options},
     names,
     task::{mounts::DEFAULT_SHM_BYTES, spec},
-    volume::copy_up,
+    volume::{
+        copy_up,
+        options::{Device, bytes},
+        service::check_driver,
+        volumes::{Claim, Wish},
+    },
 };
 
 /// What a container stands on: an image, or what a test puts in its place.
@@ -58,9 +65,10 @@ pub fn check(options: &CreateOptions, host: &Host) -> Result<()> {
 pub async fn create(
     context: &Arc<Context>,
     table: &Arc<Table>,
+    images: &ImageService,
     base: Base,
     mut options: CreateOptions,
-) -> Result<(Record, Vec<String>)> {
+) -> Result<New> {
     let mut warnings = validate::check(&mut options, &context.host)?;
     warnings.extend(check_platform(context, &base, &options)?);
     merge::merge(&mut options.config, base.defaults.clone());
@@ -69,7 +77,8 @@ pub async fn create(
     networking::complete(&mut options, &context.network_records, table)?;
     namespaces::complete(&mut options.host_config, table)?;
 
-    let asked = binds::parse(&options.config, &options.host_config)?;
+    user_namespace::check(context, &options.host_config)?;
+    let asked = asked_mounts(context, table, images, &options)?;
     let id = names::random_id();
     let record = Record {
         name: String::new(),
@@ -104,7 +113,11 @@ pub async fn create(
     }
     let (made, id) = (Arc::clone(context), record.id.clone());
     match blocking(move || make(&made, record, asked)).await {
-        Ok(record) => Ok((record, warnings)),
+        Ok((record, claims)) => Ok(New {
+            record,
+            warnings,
+            claims,
+        }),
         Err(error) => {
             table.release(&name, &id);
             Err(error)
@@ -112,25 +125,71 @@ pub async fn create(
     }
 }
 
+/// A container that nobody knows of yet.
+pub struct New {
+    pub record: Record,
+    pub warnings: Vec<String>,
+    /// Until it is in the table, its volumes are held by these.
+    pub claims: Vec<Claim>,
+}
+
+/// Every mount asked for, by whatever means; of images, what they consist of.
+fn asked_mounts(
+    context: &Context,
+    table: &Table,
+    images: &ImageService,
+    options: &CreateOptions,
+) -> Result<Vec<Asked>> {
+    let host = &options.host_config;
+    let remapped = user_namespace::maps(context, host).is_some();
+    let taken_over = volumes_from::taken_over(host.volumes_from.as_deref().unwrap_or_default(), table)?;
+    let mut all = binds::parse(&options.config, host, taken_over)?;
+    for asked in &mut all {
+        match asked.point.kind.as_str() {
+            "image" if asked.point.layers.is_empty() => {
+                asked.point.layers = images.inspect(&asked.point.source)?.layers;
+            }
+            "volume" => check_driver(&host.volume_driver)?,
+            "bind" if !remapped && follows_user_namespace(&asked.point) => {
+                return Err(Error::invalid(
+                    "IDMapping.Source \"userns\" is for containers in a user namespace of their own: this one has none \
+                     (the daemon's --userns-remap)",
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+fn follows_user_namespace(point: &MountPoint) -> bool {
+    point.owners.as_ref().is_some_and(|owners| owners.source == "userns")
+}
+
 /// Everything on disk, the record last: until it is there, nothing of this counts.
-fn make(context: &Context, mut record: Record, asked: Vec<Asked>) -> Result<Record> {
-    let made =
-        make_parts(context, &mut record, asked).and_then(|()| supervised::save(context, &record, &State::default()));
+fn make(context: &Context, mut record: Record, asked: Vec<Asked>) -> Result<(Record, Vec<Claim>)> {
+    let mut claims = Vec::new();
+    let made = make_parts(context, &mut record, asked, &mut claims)
+        .and_then(|()| supervised::save(context, &record, &State::default()));
     match made {
-        Ok(()) => Ok(record),
+        Ok(()) => Ok((record, claims)),
         Err(error) => {
             let store = &context.store;
             let _ = store.remove_active(&record.id);
             let _ = store.discard(&store.layout().container(&record.id));
-            for mount in record.mounts.iter().filter(|mount| mount.anonymous) {
-                let _ = mount.name.as_ref().map(|name| context.volumes.remove(name));
+            drop(claims);
+            let names = record.mounts.iter().filter_map(|mount| mount.name.as_deref());
+            let own =
+                |name: &&str| context.volumes.get(name).and_then(|volume| volume.owner).as_ref() == Some(&record.id);
+            for name in names.filter(own) {
+                let _ = context.volumes.remove(name, Vec::new);
             }
             Err(error)
         }
     }
 }
 
-fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>) -> Result<()> {
+fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>, claims: &mut Vec<Claim>) -> Result<()> {
     let layout = context.store.layout();
     let directory = layout.container(&record.id);
     make_directory(&directory)?;
@@ -139,35 +198,55 @@ fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>) -> Resu
         .store
         .prepare_active(&record.id, &record.layers)
         .map_err(|error| Error::system("cannot make the container's writable layer").because(error))?;
+    for (key, value) in record.host_config.storage_opt.iter().flatten() {
+        // Checked before anything was made.
+        if let (true, Some(size)) = (key.eq_ignore_ascii_case("size"), bytes(value)) {
+            let limited = context.store.limit_active(&record.id, size);
+            limited.map_err(|error| Error::invalid("storage option size").because(error))?;
+        }
+    }
     for asked in asked {
-        let point = resolve(context, &record.id, &record.layers, asked)?;
-        record.mounts.push(point);
+        make_mount(context, record, asked, claims)?;
     }
     Ok(())
 }
 
-/// Makes the source of a mount be there.
-fn resolve(context: &Context, id: &str, layers: &[String], asked: Asked) -> Result<MountPoint> {
+/// Makes the source of a mount be there, and writes the mount into the record.
+fn make_mount(context: &Context, record: &mut Record, asked: Asked, claims: &mut Vec<Claim>) -> Result<()> {
     let mut point = asked.point;
     match point.kind.as_str() {
-        "bind" => check_source(&point.source, asked.create_source)?,
+        "bind" => {
+            point.create_source = asked.create_source;
+            check_source(&point.source, asked.create_source)?;
+        }
+        "image" => context
+            .store
+            .hold_more(&record.id, &point.layers)
+            .map_err(|error| Error::system(format!("cannot hold image {}", point.source)).because(error))?,
         "volume" => {
-            let (volume, new) = context.volumes.get_or_create(point.name.as_deref(), id)?;
+            let wish = Wish {
+                name: point.name.clone(),
+                labels: asked.labels,
+                options: asked.options,
+            };
+            let (volume, new, claim) = context.volumes.claim(wish, &record.id)?;
+            claims.push(claim);
             point.source = context.volumes.path(&volume.name);
-            if asked.copy_up && (new || is_empty(Path::new(&point.source))) {
-                let copied = copy_up::copy_up(&context.store, layers, &point.destination, Path::new(&point.source));
-                if let Err(error) = copied {
-                    if point.anonymous {
-                        let _ = context.volumes.remove(&volume.name);
-                    }
-                    return Err(error);
-                }
-            }
             point.name = Some(volume.name);
+            if Device::of(&volume.options).is_some() {
+                // It is filled when it is mounted.
+                point.copy_up = asked.copy_up;
+            } else if asked.copy_up && (new || is_empty(Path::new(&point.source))) {
+                let (target, source) = (point.destination.clone(), point.source.clone());
+                // In the record first, so that a failure takes it along.
+                record.mounts.push(point);
+                return copy_up::copy_up(&context.store, &record.layers, &target, Path::new(&source));
+            }
         }
         _ => {}
     }
-    Ok(point)
+    record.mounts.push(point);
+    Ok(())
 }
 
 fn is_empty(directory: &Path) -> bool {

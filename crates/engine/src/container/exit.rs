@@ -69,6 +69,7 @@ impl Supervised {
             self.tell("oom", &[]);
         }
         self.release().await;
+        self.release_sources().await;
         self.tell_unmounted();
         self.record_end(&exit);
         let by_itself = self.record.host_config.auto_remove && !self.restarts.by_user;

@@ -19,7 +19,7 @@ use crate::{
     container::{
         etc,
         handle::{Command, Handle, Snapshot},
-        record::Record,
+        record::{MountPoint, Record},
         state::Phase,
     },
     context::{Context, blocking},
@@ -196,7 +196,9 @@ fn binds(context: &Context, record: &Record) -> Vec<Bind> {
             recursive: false,
             writable: true,
         });
-    let asked = record.mounts.iter().filter(|mount| !mount.source.is_empty());
+    // Parts of volumes, and images, are mounted at a start only.
+    let plain = |mount: &&MountPoint| matches!(mount.kind.as_str(), "bind" | "volume") && mount.subpath.is_none();
+    let asked = record.mounts.iter().filter(plain);
     let asked = asked.map(|mount| Bind {
         source: PathBuf::from(&mount.source),
         target: mount.destination.clone(),

@@ -5,7 +5,7 @@
 //! translates into them.
 use std::collections::BTreeMap;
 
-use corten_api::types::container::{ContainerConfig, HostConfig, NetworkingConfig};
+use corten_api::types::container::{ContainerConfig, HostConfig, IdMapping, NetworkingConfig};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -54,11 +54,11 @@ impl Record {
 /// One mount beyond Docker's default set, resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `tmpfs` or `image`.
     pub kind: String,
     /// The volume's name, for volumes.
     pub name: Option<String>,
-    /// A path of the host; empty for tmpfs.
+    /// A path of the host; empty for tmpfs; the image as it was named.
     pub source: String,
     pub destination: String,
     /// `local` for volumes.
@@ -74,4 +74,23 @@ pub struct MountPoint {
     /// An anonymous volume: removed with its container when that is asked (`rm -v`, `--rm`).
     #[serde(default)]
     pub anonymous: bool,
+    /// Of a volume or an image: only this part of it, relative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<String>,
+    /// A bind's source is made when it is missing, at every start.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub create_source: bool,
+    /// A volume that is mounted from somewhere takes the image's files when it is empty, at every start.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub copy_up: bool,
+    /// A bind shows other owners than the disk says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owners: Option<IdMapping>,
+    /// Of an image: its layers, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }

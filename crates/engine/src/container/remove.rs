@@ -9,6 +9,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     task::launch,
+    volume::service::users_of,
 };
 
 impl Supervised {
@@ -71,7 +72,7 @@ impl Supervised {
             .try_for_each(|name| self.context.volumes.disown(name))
     }
 
-    /// Those that were made for this container and that no other uses (`--volumes-from` shares them).
+    /// Anonymous ones that no other container uses (`--volumes-from` shares them); those outlive this one.
     fn remove_volumes(&self) {
         let own = self
             .record
@@ -80,14 +81,17 @@ impl Supervised {
             .filter(|mount| mount.anonymous)
             .filter_map(|mount| mount.name.as_ref());
         for name in own {
-            let shared = self.table.handles().iter().any(|other| {
-                let record = other.record();
-                record.id != self.record.id && record.mounts.iter().any(|mount| mount.name.as_ref() == Some(name))
-            });
-            if shared {
-                continue;
-            }
-            if let Err(error) = self.context.volumes.remove(name) {
+            let others = || {
+                let mut users = users_of(&self.table, name);
+                users.retain(|user| *user != self.record.id);
+                users
+            };
+            let removed = match self.context.volumes.remove(name, others) {
+                Err(error) if error.kind() == Kind::Conflict => self.context.volumes.disown(name),
+                Err(error) if error.kind() == Kind::NotFound => Ok(()),
+                removed => removed,
+            };
+            if let Err(error) = removed {
                 tracing::warn!(volume = %name, %error, "cannot remove a volume");
             }
         }

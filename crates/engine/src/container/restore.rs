@@ -24,9 +24,11 @@ use crate::{
         exec::{self, Exec, ExecRecord},
         handle::Command,
         health::Status,
+        mount_events,
         record::Record,
         remove,
         restart::{End, Policy},
+        sources,
         state::{Phase, State},
         supervised::{self, Document, KIND, timestamp},
         supervisor,
@@ -35,12 +37,13 @@ use crate::{
         view::RemoveOptions,
     },
     context::Context,
-    error::{Error, Result, causes},
+    error::{Error, Kind, Result, causes},
     network::open,
     task::{
         launch::{self, Task},
         shim::Line,
     },
+    volume::service::users_of,
 };
 
 /// How many shims are asked at a time.
@@ -130,7 +133,9 @@ async fn look(context: &Context, document: Document) -> Survivor {
                 .filter(|_| before.phase.is_running())
                 .or(Some(found.started_at));
             state.attachment = attachment::read(&directory).or(state.attachment);
-            task = Some(*found);
+            let mut found = *found;
+            restore_volumes(context, &record, &mut found).await;
+            task = Some(found);
         }
         Found::Ended(exit) => {
             state.started_at = state.started_at.or_else(|| started_at(&directory));
@@ -201,6 +206,25 @@ fn restart_or_rest(record: &Record, before: &State, state: &mut State) {
     };
 }
 
+/// Gets what the shim keeps of volumes that are mounted from somewhere.
+async fn restore_volumes(context: &Context, record: &Record, task: &mut Task) {
+    let volumes = sources::device_volumes(context, record);
+    if volumes.is_empty() {
+        return;
+    }
+    match task.line.request(&ToShim::ShowHeld, &[]).await {
+        Ok((Reply::Held, mut fds)) if !fds.is_empty() => {
+            let namespace = fds.swap_remove(0);
+            context
+                .volumes
+                .mounted
+                .restore(namespace, volumes.into_iter(), &record.id);
+        }
+        Ok(_) => tracing::error!(container = %record.id, "its shim does not hold its volumes"),
+        Err(error) => tracing::error!(container = %record.id, %error, "cannot ask a shim for its volumes"),
+    }
+}
+
 /// Gives containers that run their addresses, ports and names back, and makes the networks be there.
 fn restore_networks(context: &Context, found: &[Survivor]) -> Result<()> {
     let namespaces: Vec<_> = found
@@ -254,6 +278,7 @@ async fn adopt(context: &Arc<Context>, table: &Arc<Table>, closing: &Cancellatio
                 &endpoint.network_name,
             );
         }
+        mount_events::tell_unmounted(context, &record);
         supervised::tell(context, &record, "die", &[("exitCode", state.exit_code.to_string())]);
     }
     context.keeper.resume(&record, context.store.layout());
@@ -431,7 +456,8 @@ fn sweep(context: &Context, table: &Table) {
         if volume
             .owner
             .is_some_and(|owner| names_no_record(context, table, &owner))
-            && let Err(error) = context.volumes.remove(&volume.name)
+            && let Err(error) = context.volumes.remove(&volume.name, || users_of(table, &volume.name))
+            && (error.kind() != Kind::Conflict || context.volumes.disown(&volume.name).is_err())
         {
             tracing::warn!(volume = %volume.name, %error, "cannot remove what a crash left");
         }

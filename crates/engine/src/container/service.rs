@@ -74,7 +74,11 @@ impl ContainerService {
 
     /// The same on a base that need not be an image.
     pub async fn create_on(&self, base: Base, options: CreateOptions) -> Result<Created> {
-        let (record, warnings) = create::create(&self.context, &self.table, base, options).await?;
+        let create::New {
+            record,
+            warnings,
+            claims,
+        } = create::create(&self.context, &self.table, &self.images, base, options).await?;
         let record = Arc::new(record);
         supervisor::supervise(
             Arc::clone(&self.context),
@@ -84,6 +88,8 @@ impl ContainerService {
             None,
             self.closing.clone(),
         );
+        // From now on the table says what the container uses.
+        drop(claims);
         supervised::tell(&self.context, &record, "create", &[]);
         Ok(Created {
             id: record.id.clone(),

@@ -63,6 +63,7 @@ impl Supervised {
             }
             Err(trouble) => {
                 self.release_quietly();
+                self.release_sources().await;
                 Err(self.failed_to_start(trouble, before))
             }
         }
@@ -107,7 +108,8 @@ impl Supervised {
             }
         };
         let environment = environment.concat();
-        let created = launch::create(&self.context, &self.record, &shared, &environment, plug).await?;
+        let sources = self.prepare_sources().await?;
+        let created = launch::create(&self.context, &self.record, &shared, &environment, sources, plug).await?;
         Ok(created.start(attachers).await?)
     }
 

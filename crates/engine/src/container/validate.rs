@@ -9,6 +9,7 @@ use crate::{
     host::Host,
     names, signal,
     task::{capabilities, resources, security},
+    volume::options::bytes,
 };
 
 /// Checks and completes (`MemorySwap`, discarded limits) a request; answers with warnings.
@@ -43,12 +44,6 @@ fn absent(options: &CreateOptions) -> Result<()> {
     let host = &options.host_config;
     let runtime = host.runtime.as_deref().unwrap_or_default();
     let missing = [
-        (filled(&host.volumes_from), "taking volumes from other containers"),
-        (!matches!(host.volume_driver.as_str(), "" | "local"), "a volume driver"),
-        (
-            host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()),
-            "storage options",
-        ),
         (
             !matches!(runtime, "" | "runc" | "corten" | "io.containerd.runc.v2"),
             "another runtime",
@@ -57,17 +52,12 @@ fn absent(options: &CreateOptions) -> Result<()> {
             !matches!(host.isolation.as_str(), "" | "default"),
             "isolation technologies",
         ),
-        (!matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces"),
         (!host.cgroup.is_empty(), "sharing a cgroup"),
     ];
     match missing.into_iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::not_implemented(what)),
         None => Ok(()),
     }
-}
-
-fn filled<T>(list: &Option<Vec<T>>) -> bool {
-    list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
 pub fn check_config(config: &ContainerConfig) -> Result<()> {
@@ -120,6 +110,12 @@ fn check_modes(host: &HostConfig) -> Result<()> {
     check("PID", &host.pid_mode, &["", "private", "host"])?;
     check("IPC", &host.ipc_mode, &["", "private", "shareable", "host", "none"])?;
     check("UTS", &host.uts_mode, &["", "private", "host"])?;
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!(
+            "invalid user namespace mode: {}",
+            host.userns_mode
+        )));
+    }
     check("cgroup namespace", &host.cgroupns_mode, &["", "private", "host"])?;
     restart::check(&host.restart_policy)?;
     if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
@@ -145,6 +141,14 @@ fn check_others(asked: &HostConfig) -> Result<()> {
             "invalid cgroup parent: {}",
             asked.cgroup_parent
         )));
+    }
+    for (key, value) in asked.storage_opt.iter().flatten() {
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Error::invalid(format!("Unknown option {key}")));
+        }
+        if bytes(value).is_none() {
+            return Err(Error::invalid(format!("invalid size: '{value}'")));
+        }
     }
     for (key, value) in asked.sysctls.iter().flatten() {
         if key.is_empty() || value.contains('\n') || key.contains(['\n', '=', '+']) || key.contains("..") {

@@ -31,13 +31,13 @@ use oci_spec::runtime::Spec;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    container::{etc, handle::Attacher, record::Record},
+    container::{etc, handle::Attacher, record::Record, sources::Sources, user_namespace},
     context::Context,
     error::{Error, Kind, causes},
     log::place,
     task::{
         device_requests,
-        mounts::EtcFiles,
+        mounts::{self, EtcFiles},
         shim::{Line, START_PATIENCE},
         spec::{self, Surroundings},
     },
@@ -113,14 +113,17 @@ pub async fn create<F>(
     record: &Record,
     shared: &Shared,
     environment: &[String],
+    sources: Sources,
     plug: impl FnOnce(i32, PathBuf) -> F,
 ) -> Result<Created, Trouble>
 where
     F: Future<Output = crate::error::Result<()>>,
 {
     let path = context.store.layout().task(&record.id);
-    let request =
+    let mut request =
         request(context, record, shared, environment, path.clone()).map_err(|error| invalid(error.to_string()))?;
+    let (targets, trees): (_, Vec<_>) = sources.handed.into_iter().unzip();
+    request.handed = targets;
     let mut plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
     if let Some(filter) = filter(context, record).map_err(|error| invalid(error.to_string()))? {
         plan.set_filter(filter);
@@ -133,7 +136,10 @@ where
     let shim = context.launcher.connect().map_err(system("cannot start a shim"))?;
     let mut line = Line::new(shim).map_err(system("cannot talk to the shim"))?;
     let died = || system("the shim died, or does not answer");
-    line.send(&ToShim::Launch, &[plan.as_fd()]).await.map_err(died())?;
+    let beside = [&plan].into_iter().chain(&trees).chain(&sources.held);
+    let beside: Vec<_> = beside.map(|fd| fd.as_fd()).collect();
+    line.send(&ToShim::Launch, &beside).await.map_err(died())?;
+    drop((trees, sources.held));
     let deadline = Instant::now() + START_PATIENCE;
     let (mut plug, mut plugged) = (Some(plug), Ok(()));
     let (reply, mut fds) = loop {
@@ -242,6 +248,7 @@ fn request(
         init: init.then_some(context.program.as_path()),
         default_ulimits: &context.config.default_ulimits,
         no_new_privileges: context.config.no_new_privileges,
+        user: user_namespace::maps(context, &record.host_config),
     };
     allot_real_time(context, record)?;
     let mut spec = spec::build(record, &surroundings)?;
@@ -275,6 +282,8 @@ fn request(
         user: record.config.user.clone(),
         additional_groups: groups,
         create_working_directory: true,
+        handed: Vec::new(),
+        owners: user_namespace::owners(context, record, &mounts::WRITTEN),
         stdio: Stdio {
             terminal: record.config.tty.then(|| (size(rows), size(columns))),
             open_stdin: record.config.open_stdin,

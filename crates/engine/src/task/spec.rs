@@ -5,7 +5,11 @@ use std::{
 };
 
 use corten_api::types::container::Ulimit;
-use oci_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceType, PosixRlimit, Process, Root, Spec};
+use corten_runtime::rootfs::owners::{IdMaps, IdRange};
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, PosixRlimit,
+    Process, Root, Spec,
+};
 
 use crate::{
     container::{interface_sysctls, mode::NetworkMode, record::Record},
@@ -71,6 +75,8 @@ pub struct Surroundings<'a> {
     pub default_ulimits: &'a [Ulimit],
     /// Of containers that do not say.
     pub no_new_privileges: bool,
+    /// Who is who in the container's own user namespace.
+    pub user: Option<&'a IdMaps>,
 }
 
 pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
@@ -97,6 +103,7 @@ pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
         surroundings.files,
         security.writable_cgroups,
         surroundings.init,
+        surroundings.user.is_some(),
     )));
     spec.set_linux(Some(linux));
     spec.set_annotations((!record.annotations.is_empty()).then(|| {
@@ -211,6 +218,8 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(surroundings.cgroup.clone().into()));
     linux.set_namespaces(Some(namespaces(record, surroundings)));
+    linux.set_uid_mappings(surroundings.user.map(|maps| mappings(&maps.users)));
+    linux.set_gid_mappings(surroundings.user.map(|maps| mappings(&maps.groups)));
     linux.set_devices((!nodes.is_empty()).then_some(nodes));
     linux.set_masked_paths(paths(host.privileged, host.masked_paths.as_ref(), &MASKED));
     linux.set_readonly_paths(paths(host.privileged, host.readonly_paths.as_ref(), &READ_ONLY));
@@ -242,6 +251,18 @@ fn paths(privileged: bool, asked: Option<&Vec<String>>, default: &[&str]) -> Opt
     }
 }
 
+fn mappings(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
+    let mapping = |range: &IdRange| {
+        LinuxIdMappingBuilder::default()
+            .container_id(range.inside)
+            .host_id(range.outside)
+            .size(range.count)
+            .build()
+            .expect("all fields are there")
+    };
+    ranges.iter().map(mapping).collect()
+}
+
 fn namespaces(record: &Record, surroundings: &Surroundings<'_>) -> Vec<LinuxNamespace> {
     let host = &record.host_config;
     let own_cgroup_namespace = match host.cgroupns_mode.as_str() {
@@ -250,6 +271,9 @@ fn namespaces(record: &Record, surroundings: &Surroundings<'_>) -> Vec<LinuxName
         _ => surroundings.private_cgroup_namespace,
     };
     let mut kinds = vec![LinuxNamespaceType::Mount];
+    if surroundings.user.is_some() {
+        kinds.push(LinuxNamespaceType::User);
+    }
     for (kind, own) in [
         (LinuxNamespaceType::Pid, host.pid_mode != "host"),
         (LinuxNamespaceType::Ipc, host.ipc_mode != "host"),
@@ -334,6 +358,7 @@ mod tests {
             init,
             default_ulimits: &[],
             no_new_privileges: false,
+            user: None,
         }
     }
 

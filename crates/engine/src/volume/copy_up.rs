@@ -14,7 +14,10 @@ use std::{
 
 use corten_store::store::Store;
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{
+        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+        openat,
+    },
     io::Errno,
 };
 
@@ -22,20 +25,48 @@ use crate::error::{Error, Result};
 
 /// Deeper trees are refused: recursion must end.
 const DEPTH: usize = 256;
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Copies what `layers` have at `target` into the empty directory `volume`. Nothing there is fine.
 pub fn copy_up(store: &Store, layers: &[String], target: &str, volume: &Path) -> Result<()> {
     if layers.is_empty() {
         return Ok(());
     }
-    copy(store, layers, target, volume)
-        .map_err(|error| Error::system(format!("cannot copy the image's {target} into its volume")).because(error))
+    let directory = openat(CWD, volume, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+        .map_err(|error| Error::system(format!("cannot open {}", volume.display())).because(io::Error::from(error)))?;
+    copy_up_into(store, layers, target, directory.as_fd())
 }
 
-fn copy(store: &Store, layers: &[String], target: &str, volume: &Path) -> io::Result<()> {
+/// The same into an open directory, which may have something in it: then it is left as it is.
+pub fn copy_up_into(store: &Store, layers: &[String], target: &str, volume: BorrowedFd<'_>) -> Result<()> {
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let copied = is_empty(volume).and_then(|empty| match empty {
+        true => copy(store, layers, target, volume),
+        false => Ok(()),
+    });
+    copied.map_err(|error| Error::system(format!("cannot copy the image's {target} into its volume")).because(error))
+}
+
+/// A file system of its own begins with this one.
+const FOUND: &CStr = c"lost+found";
+
+fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
+    let readable = openat(directory, c".", DIRECTORY, Mode::empty())?;
+    for entry in Dir::read_from(&readable)? {
+        let entry = entry?;
+        if ![c".", c"..", FOUND].contains(&entry.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn copy(store: &Store, layers: &[String], target: &str, volume: BorrowedFd<'_>) -> io::Result<()> {
     let lowers = store.active("none", layers).lowers;
     let root = stack(&lowers.iter().map(|path| path.as_path()).collect::<Vec<_>>())?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = DIRECTORY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let source = match rustix::fs::openat2(&root, target.trim_start_matches('/'), flags, Mode::empty(), resolve) {
         Ok(source) => source,
@@ -43,7 +74,7 @@ fn copy(store: &Store, layers: &[String], target: &str, volume: &Path) -> io::Re
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let destination = rustix::fs::openat(CWD, volume, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let destination = openat(volume, c".", flags, Mode::empty())?;
     copy_directory(source.as_fd(), destination.as_fd(), 0)?;
     copy_attributes(source.as_fd(), destination.as_fd(), &rustix::fs::fstat(&source)?)
 }

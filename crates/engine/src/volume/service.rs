@@ -1,17 +1,21 @@
 //! Every verb on volumes, for every door.
 //!
 //! A volume is in use while a container's record mentions it, whether that container runs or not.
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     container::{
+        handle::Handle,
         table::Table,
         view::{Filters, Pruned},
     },
     context::{Context, blocking},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     filter, names,
-    volume::volumes::Volume,
+    volume::{
+        measure::tree_bytes,
+        volumes::{Volume, Wish},
+    },
 };
 
 const LIST_KEYS: [&str; 4] = ["dangling", "driver", "label", "name"];
@@ -70,45 +74,39 @@ impl VolumeService {
     }
 
     pub fn inspect(&self, name: &str) -> Result<VolumeView> {
-        let found = self.all().into_iter().find(|view| view.volume.name == name);
-        found.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+        let found = self.context.volumes.get(name);
+        let volume = found.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
+        Ok(self.view(volume))
     }
 
-    /// Makes a volume, or finds the one that has this name already. No name means a generated one.
-    pub fn create(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<VolumeView> {
-        if let Some(name) = name {
-            names::check("volume", name).map_err(|_| {
-                Error::invalid(format!(
-                    "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
-                     \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute \
-                     path"
-                ))
-            })?;
+    /// Makes a volume, or finds the one that has this name already. `driver` is empty or `local`: there is no other.
+    pub fn create(&self, driver: &str, wish: Wish) -> Result<VolumeView> {
+        let name = wish.name.clone().unwrap_or_else(names::random_id);
+        check_driver(driver).map_err(|error| Error::new(error.kind(), format!("create {name}: {error}")))?;
+        if let Some(name) = &wish.name {
+            check_name(name)?;
         }
-        let volume = self.context.volumes.create(name, labels)?;
-        let path = self.context.volumes.path(&volume.name);
-        Ok(VolumeView {
+        let volume = self.context.volumes.create(wish)?;
+        Ok(self.view(volume))
+    }
+
+    fn view(&self, volume: Volume) -> VolumeView {
+        VolumeView {
+            path: self.context.volumes.path(&volume.name),
+            users: users_of(&self.table, &volume.name),
             volume,
-            path,
-            users: Vec::new(),
-        })
+        }
     }
 
     /// Refused while a container mentions it. `force` makes the absence of the volume no failure.
     pub async fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let view = match self.inspect(name) {
-            Ok(view) => view,
-            Err(_) if force => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if !view.users.is_empty() {
-            return Err(Error::conflict(format!(
-                "remove {name}: volume is in use - [{}]",
-                view.users.join(", ")
-            )));
+        let (context, table) = (Arc::clone(&self.context), Arc::clone(&self.table));
+        let owned = name.to_owned();
+        let removed = blocking(move || context.volumes.remove(&owned, || users_of(&table, &owned))).await;
+        match removed {
+            Err(error) if force && error.kind() == Kind::NotFound => Ok(()),
+            removed => removed,
         }
-        let (context, name) = (Arc::clone(&self.context), name.to_owned());
-        blocking(move || context.volumes.remove(&name)).await
     }
 
     /// Removes volumes that no container mentions: anonymous ones, or with `all=true` every one.
@@ -150,20 +148,41 @@ impl VolumeService {
     }
 }
 
-fn switch(filters: &Filters, key: &str) -> Result<Option<bool>> {
-    corten_api::filters::switch(filters, key).map_err(|error| Error::invalid(error.to_string()))
+/// Containers that mention a volume.
+pub fn users_of(table: &Table, name: &str) -> Vec<String> {
+    let mentions = |handle: &Handle| {
+        let record = handle.record();
+        record.mounts.iter().any(|mount| mount.name.as_deref() == Some(name))
+    };
+    let users = table.handles().into_iter().filter(mentions);
+    users.map(|handle| handle.id.to_string()).collect()
 }
 
-/// What a directory and all beneath it take on disk. Symbolic links are not followed.
-fn tree_bytes(directory: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += metadata.blocks() * 512;
-        if metadata.is_dir() {
-            bytes += tree_bytes(&entry.path())?;
-        }
+/// In the words of an engine that has plugins, and not this one.
+pub fn check_driver(driver: &str) -> Result<()> {
+    if matches!(driver, "" | "local") {
+        return Ok(());
     }
-    Ok(bytes)
+    Err(Error::not_found(format!(
+        "error looking up volume plugin {driver}: plugin {driver:?} not found"
+    )))
+}
+
+/// The grammar of volume names.
+pub fn check_name(name: &str) -> Result<()> {
+    if name.len() == 1 {
+        return Err(Error::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
+    }
+    names::check("volume", name).map_err(|_| {
+        Error::invalid(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
+             \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        ))
+    })
+}
+
+fn switch(filters: &Filters, key: &str) -> Result<Option<bool>> {
+    corten_api::filters::switch(filters, key).map_err(|error| Error::invalid(error.to_string()))
 }

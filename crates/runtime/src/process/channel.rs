@@ -10,7 +10,10 @@ use std::{
 use corten_linux::socket;
 use serde::{Deserialize, Serialize};
 
-use crate::shim::protocol::{CgroupRecord, Failure};
+use crate::{
+    rootfs::owners::MapRequest,
+    shim::protocol::{CgroupRecord, Failure},
+};
 
 /// The child's end: the first descriptor after the standard streams.
 pub(crate) const CHANNEL: RawFd = 3;
@@ -24,6 +27,8 @@ pub enum FromChild {
     Failed(Failure),
     /// The root file system is whole: hooks of the shim's may run. Nothing follows before [`release`].
     Assembled,
+    /// Answered by [`mapped`].
+    Map(MapRequest),
 }
 
 /// Says something to the shim.
@@ -60,6 +65,22 @@ pub fn wait_for_cgroup(channel: BorrowedFd) -> io::Result<Option<CgroupRecord>> 
         (0, _) => Ok(None),
         (length, _) => Ok(Some(postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)?)),
     }
+}
+
+/// Answers [`FromChild::Map`]: why it could not be done, or nothing.
+pub fn mapped(channel: BorrowedFd, trouble: Option<&str>) -> io::Result<()> {
+    let bytes = postcard::to_allocvec(&trouble).map_err(io::Error::other)?;
+    socket::send(channel, &bytes[..bytes.len().min(PACKET_MAX)], &[])
+}
+
+/// Waits for [`mapped`].
+pub fn hear_mapped(channel: BorrowedFd) -> io::Result<Option<String>> {
+    let mut buffer = [0; PACKET_MAX];
+    let (length, _) = socket::receive(channel, &mut buffer)?;
+    if length == 0 {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)
 }
 
 /// Lets the child execute its program.

@@ -8,7 +8,7 @@ use corten_linux::{process, seccomp};
 use rustix::{
     fs::{FileType, Gid, Uid, fchown, fstat, makedev},
     io::Errno,
-    process::{Resource, Rlimit, getcwd, ioctl_tiocsctty, setrlimit},
+    process::{Pid, Resource, Rlimit, getcwd, ioctl_tiocsctty, prlimit},
     thread::{
         CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
         remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -55,11 +55,13 @@ const RESOURCES: [(Resource, &str); 16] = [
     (Resource::Rttime, "rttime"),
 ];
 
-pub(crate) fn set_limits(limits: &[(u8, u64, u64)]) -> Result<(), Failure> {
+/// Of a process, or of this one.
+pub(crate) fn set_limits(process: Option<Pid>, limits: &[(u8, u64, u64)]) -> Result<(), Failure> {
     let finite = |value: u64| (value != u64::MAX).then_some(value);
     for &(number, soft, hard) in limits {
         let (resource, name) = RESOURCES[usize::from(number)];
-        setrlimit(
+        prlimit(
+            process,
             resource,
             Rlimit {
                 current: finite(soft),
@@ -102,6 +104,14 @@ pub(crate) fn own_streams(uid: u32) {
             let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
         }
     }
+}
+
+/// The root of the user namespace: whatever is made from now on is the container's.
+pub(crate) fn become_root() -> Result<(), Failure> {
+    let say = || "cannot become root of the user namespace";
+    set_thread_groups(&[]).context(say)?;
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).context(say)?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).context(say)
 }
 
 /// A working directory like /proc/self/fd/7 would leave the process standing outside of its root.

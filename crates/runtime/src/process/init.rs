@@ -18,21 +18,25 @@ use rustix::{
 };
 
 use crate::{
-    cgroup::manager::Cgroup,
     error::Context,
     hooks::{self, ContainerHooks, Moment},
     process::{
         channel::{self, CHANNEL, FromChild},
         confine::{
-            assume, drop_privileges, own_streams, set_limits, set_oom_score, stand_within_root, take_terminal, vector,
-            with_home,
+            assume, become_root, drop_privileges, own_streams, set_limits, set_oom_score, stand_within_root,
+            take_terminal, vector, with_home,
         },
         execute::{self, EXIT_CODE},
+        gate::Gate,
         identity,
         plan::ChildPlan,
     },
-    rootfs::{devices, mask, mounts, pivot},
-    shim::protocol::{CgroupRecord, Failure, FailureKind},
+    rootfs::{
+        devices, mask,
+        mounts::{self, Sources},
+        pivot,
+    },
+    shim::protocol::Failure,
 };
 
 /// What the shim hands its child. The descriptors are the shim's own, copied.
@@ -43,6 +47,8 @@ pub(crate) struct Inheritance<'a> {
     pub channel: BorrowedFd<'a>,
     /// stdin, stdout, stderr.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Detached mounts that came with the plan.
+    pub handed: &'a [OwnedFd],
     /// Was the network namespace made ahead of time?
     pub loopback_is_up: bool,
 }
@@ -50,10 +56,12 @@ pub(crate) struct Inheritance<'a> {
 /// Does everything in the plan and becomes the program.
 pub(crate) fn run(inheritance: Inheritance) -> ! {
     let offset = inheritance.plan_offset;
-    let Ok((channel, plan)) = settle(&inheritance) else {
+    let Ok(kept) = settle(&inheritance) else {
         process::exit_now(EXIT_CODE)
     };
-    let failure = match become_program(plan, offset, channel.as_fd(), inheritance.loopback_is_up) {
+    let channel = kept.channel;
+    let (plan, handed) = (kept.plan, kept.handed);
+    let failure = match become_program(plan, offset, channel.as_fd(), handed, inheritance.loopback_is_up) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -61,42 +69,63 @@ pub(crate) fn run(inheritance: Inheritance) -> ! {
     process::exit_now(EXIT_CODE)
 }
 
-/// Leaves the child with five descriptors: its streams, the channel and the plan. The shim's own are closed, or a
-/// waiting child would outlive a killed shim.
-fn settle(inheritance: &Inheritance) -> io::Result<(OwnedFd, OwnedFd)> {
+/// What the child has left of the shim's, beside its streams.
+struct Kept {
+    channel: OwnedFd,
+    plan: OwnedFd,
+    handed: Vec<OwnedFd>,
+}
+
+/// Leaves the child with its streams, the channel, the plan and the mounts that belong to it. The shim's own are closed,
+/// or a waiting child would outlive a killed shim.
+fn settle(inheritance: &Inheritance) -> io::Result<Kept> {
     for (number, stream) in (0..).zip(inheritance.stdio) {
         // SAFETY: nobody owns the standard streams.
         unsafe { process::place(stream, number, true)? };
     }
+    let mut keep = vec![inheritance.channel, inheritance.plan];
+    keep.extend(inheritance.handed.iter().map(|mount| mount.as_fd()));
     // SAFETY: this process is a copy of the shim: what it holds besides is the shim's, and the caller never returns into
     // code that uses it.
-    let mut kept = unsafe { process::keep_only(&[inheritance.channel, inheritance.plan], CHANNEL)? };
+    let mut kept = unsafe { process::keep_only(&keep, CHANNEL)? }.into_iter();
     signal::set_default(rustix::process::Signal::PIPE.as_raw());
     signal::set_default(rustix::process::Signal::CHILD.as_raw());
-    let plan = kept.pop().ok_or(io::ErrorKind::NotFound)?;
-    let channel = kept.pop().ok_or(io::ErrorKind::NotFound)?;
-    Ok((channel, plan))
+    Ok(Kept {
+        channel: kept.next().ok_or(io::ErrorKind::NotFound)?,
+        plan: kept.next().ok_or(io::ErrorKind::NotFound)?,
+        handed: kept.collect(),
+    })
 }
 
 enum Never {}
 
-fn become_program(plan: OwnedFd, offset: u64, channel: BorrowedFd, loopback_is_up: bool) -> Result<Never, Failure> {
-    let plan = read_plan(plan, offset).context(|| "cannot read the plan")?;
+fn become_program(
+    plan: OwnedFd,
+    offset: u64,
+    channel: BorrowedFd,
+    handed: Vec<OwnedFd>,
+    loopback_is_up: bool,
+) -> Result<Never, Failure> {
+    let plan = plan_at(plan, offset).context(|| "cannot read the plan")?;
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let null = devices::null().context(|| "cannot open /dev/null")?;
     enter_namespaces(&plan, loopback_is_up)?;
-    write_host_files(&plan)?;
-    set_limits(&plan.rlimits)?;
     umask(Mode::empty());
-    let sources = mounts::open_sources(&plan)?;
-    mounts::cut_off()?;
-    let mut cgroup = CgroupGate {
-        channel,
-        new_namespace: plan.new_cgroup_namespace,
-        record: None,
+    let mut gate = Gate::new(channel, &plan);
+    let sources = if plan.user_namespace {
+        // Until the shim has introduced us we are nobody.
+        gate.enter_cgroup()?;
+        become_root()?;
+        write_host_files(&plan)?;
+        Sources::received(&plan, handed)?
+    } else {
+        write_host_files(&plan)?;
+        set_limits(None, &plan.rlimits)?;
+        mounts::open_sources(&plan, handed)?
     };
-    let root = mounts::assemble(&plan, sources, &mut cgroup)?;
-    cgroup.enter()?;
+    mounts::cut_off()?;
+    let root = mounts::assemble(&plan, sources, &mut gate)?;
+    gate.enter_cgroup()?;
     devices::make(&plan, root.as_fd())?;
     let terminal = plan
         .terminal
@@ -169,45 +198,22 @@ fn moment<'a>(kind: &'a str, status: &'a str) -> Moment<'a> {
     }
 }
 
-/// The way into the container's cgroup, taken when it is needed and at the latest before anything of the container can
-/// run.
-pub(crate) struct CgroupGate<'a> {
-    channel: BorrowedFd<'a>,
-    new_namespace: bool,
-    record: Option<CgroupRecord>,
-}
-
-impl CgroupGate<'_> {
-    pub fn enter(&mut self) -> Result<&CgroupRecord, Failure> {
-        const CLONE_NEWCGROUP: u64 = 0x0200_0000;
-        if self.record.is_none() {
-            let say = || "cannot hear from the shim";
-            let Some(record) = channel::wait_for_cgroup(self.channel).context(say)? else {
-                return Err(Failure::new(FailureKind::System, say()));
-            };
-            Cgroup::open(&record)
-                .and_then(|cgroup| cgroup.enter_legacy(0))
-                .map_err(|error| Failure::system("cannot enter the cgroup", &error))?;
-            if self.new_namespace {
-                // Only now: its root is where its maker is.
-                namespace::unshare(CLONE_NEWCGROUP).context(|| "cannot make a cgroup namespace")?;
-            }
-            self.record = Some(record);
-        }
-        Ok(self.record.as_ref().expect("it was just put there"))
-    }
-}
-
-fn read_plan(plan: OwnedFd, offset: u64) -> io::Result<ChildPlan> {
+fn plan_at(plan: OwnedFd, offset: u64) -> io::Result<ChildPlan> {
     let mut file = fs::File::from(plan);
-    let mut bytes = Vec::new();
     file.seek(io::SeekFrom::Start(offset))?;
+    read_plan(file)
+}
+
+/// From where the file stands.
+pub(crate) fn read_plan(mut file: fs::File) -> io::Result<ChildPlan> {
+    let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     postcard::from_bytes(&bytes).map_err(io::Error::other)
 }
 
 fn enter_namespaces(plan: &ChildPlan, loopback_is_up: bool) -> Result<(), Failure> {
-    for (kind, path) in &plan.join {
+    // Of a container in a user namespace, the shim has joined them.
+    for (kind, path) in plan.join.iter().filter(|_| !plan.user_namespace) {
         let say = || format!("cannot join the namespace {}", path.display());
         let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(say)?;
         namespace::enter(fd.as_fd(), *kind).context(say)?;
@@ -226,7 +232,7 @@ fn enter_namespaces(plan: &ChildPlan, loopback_is_up: bool) -> Result<(), Failur
 
 /// Through the host's own /proc, which nobody can have tampered with; sysctls go to this process's namespaces.
 fn write_host_files(plan: &ChildPlan) -> Result<(), Failure> {
-    set_oom_score(plan.oom_score_adj)?;
+    set_oom_score(plan.oom_score_adj.filter(|_| !plan.user_namespace))?;
     for (path, value) in &plan.sysctls {
         fs::write(Path::new("/proc/sys").join(path), value)
             .context(|| format!("cannot set sysctl {} to {value:?}", path.replace('/', ".")))?;

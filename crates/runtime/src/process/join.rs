@@ -205,7 +205,7 @@ fn become_program(inheritance: &Inheritance, channel: BorrowedFd, container: Own
         .enter_legacy(0)
         .map_err(|error| Failure::system("cannot enter the cgroup", &error))?;
     setrlimit(Resource::Nofile, *inheritance.open_files).context(|| "cannot set the limit of open files")?;
-    set_limits(&plan.rlimits)?;
+    set_limits(None, &plan.rlimits)?;
     namespace::enter(container.as_fd(), JOINED).map_err(|error| match error.raw_os_error() {
         Some(number) if number == Errno::SRCH.raw_os_error() => {
             Failure::new(FailureKind::Gone, "the container has ended")

@@ -23,8 +23,10 @@ use crate::{
     process::{
         channel::{self, FromChild},
         init::{self, Inheritance},
+        introduce::Stranger,
         plan::ShimPlan,
     },
+    rootfs::owners::{self, IdMaps},
     shim::protocol::{Failure, FailureKind},
 };
 
@@ -48,6 +50,8 @@ pub(crate) struct Child {
     cgroup: Option<Cgroup>,
     channel: Option<OwnedFd>,
     streams: Option<Streams>,
+    /// Who is who in its user namespace.
+    user: Option<IdMaps>,
     /// The container's namespaces, held so that its exit need not wait for their teardown.
     _held: Vec<OwnedFd>,
     undo: bool,
@@ -67,15 +71,16 @@ pub(crate) struct Birthplace {
 impl Birthplace {
     /// Is the namespace that this process waits in the container's?
     pub fn is_home(&self, plan: &ShimPlan) -> bool {
-        self.fresh_network && has_own_network(plan)
+        self.fresh_network && has_own_network(plan) && plan.user.is_none()
     }
 
     /// Takes care of the child's network namespace; what is left for clone3 to make.
-    fn settle(&self, namespaces: u64) -> Result<u64, Failure> {
+    fn settle(&self, plan: &ShimPlan) -> Result<u64, Failure> {
+        let namespaces = plan.namespaces;
         if !self.fresh_network {
             return Ok(namespaces);
         }
-        if namespaces & CLONE_NEWNET != 0 {
+        if self.is_home(plan) {
             return Ok(namespaces & !CLONE_NEWNET);
         }
         let say = || "cannot return to the host's network namespace";
@@ -100,6 +105,7 @@ pub(crate) fn clone_child(
     plan: &ShimPlan,
     file: BorrowedFd,
     child_offset: u64,
+    handed: Vec<OwnedFd>,
     birthplace: &Birthplace,
 ) -> Result<Child, Failure> {
     let say = || "cannot prepare the container's streams";
@@ -135,7 +141,16 @@ pub(crate) fn clone_child(
         let fd = File::open(path).context(say)?;
         namespace::enter(fd.as_fd(), CLONE_NEWPID).context(say)?;
     }
-    let namespaces = birthplace.settle(plan.namespaces)?;
+    let namespaces = birthplace.settle(plan)?;
+    let (stranger, handed) = match &plan.user {
+        None => (None, handed),
+        Some(maps) => {
+            let mut stranger = Stranger::prepare(maps, file, child_offset, handed)?;
+            stranger.own(&theirs)?;
+            let sources = std::mem::take(&mut stranger.sources);
+            (Some(stranger), sources)
+        }
+    };
     let cgroup = plan.cgroup.unified.is_some().then(|| make_cgroup(plan)).transpose()?;
     let into = cgroup.as_ref().and_then(Cgroup::unified_fd);
     // SAFETY: the shim has one thread.
@@ -145,7 +160,8 @@ pub(crate) fn clone_child(
             plan_offset: child_offset,
             channel: child_channel.as_fd(),
             stdio: theirs.each_ref().map(|fd| fd.as_ref().unwrap_or(&null).as_fd()),
-            loopback_is_up: birthplace.fresh_network,
+            handed: &handed,
+            loopback_is_up: birthplace.is_home(plan),
         }),
         Ok(Cloned::Parent { pid, pidfd }) => Child {
             pid,
@@ -153,6 +169,7 @@ pub(crate) fn clone_child(
             cgroup,
             channel: Some(channel),
             streams,
+            user: plan.user.clone(),
             _held: Vec::new(),
             undo: true,
         },
@@ -163,6 +180,9 @@ pub(crate) fn clone_child(
     };
     if child.cgroup.is_none() {
         child.cgroup = Some(make_cgroup(plan)?);
+    }
+    if let Some(stranger) = &stranger {
+        stranger.introduce(child.pid, child.cgroup())?;
     }
     let channel = child.channel.as_ref().expect("it was just put there");
     // A child that is gone already is found out when its word is waited for.
@@ -187,24 +207,35 @@ impl Child {
     /// has something to do then.
     pub fn wait_until_ready(&mut self, assembled: impl FnOnce(Pid) -> Result<(), Failure>) -> Result<(), Failure> {
         let channel = self.channel.as_ref().expect("the channel is there until the start");
-        let say = || "cannot hear from the container's process";
-        let mut heard = channel::hear(channel.as_fd()).context(say)?;
-        if let Some((FromChild::Assembled, _)) = heard {
-            assembled(self.pid)?;
-            // One that is gone is found out by what it says next.
-            let _ = channel::release(channel.as_fd());
-            heard = channel::hear(channel.as_fd()).context(say)?;
-        }
-        match heard {
-            Some((FromChild::Ready, fds)) => {
-                let mut fds = fds.into_iter();
-                if let (Some(ours), Some(theirs)) = (fds.next(), fds.next()) {
-                    self.streams = Some(Streams::Terminal { ours, theirs });
+        let mut assembled = Some(assembled);
+        loop {
+            match channel::hear(channel.as_fd()).context(|| "cannot hear from the container's process")? {
+                Some((FromChild::Ready, fds)) => {
+                    let mut fds = fds.into_iter();
+                    if let (Some(ours), Some(theirs)) = (fds.next(), fds.next()) {
+                        self.streams = Some(Streams::Terminal { ours, theirs });
+                    }
+                    return Ok(());
                 }
-                Ok(())
+                Some((FromChild::Assembled, _)) => {
+                    let Some(assembled) = assembled.take() else {
+                        return Err(self.died_early());
+                    };
+                    assembled(self.pid)?;
+                    // One that is gone is found out by what it says next.
+                    let _ = channel::release(channel.as_fd());
+                }
+                Some((FromChild::Map(request), fds)) => {
+                    let trouble = match fds.first() {
+                        Some(tree) => owners::answer(&request, tree.as_fd(), self.user.as_ref()).err(),
+                        None => Some("the mount did not come".to_owned()),
+                    };
+                    // A child that is gone already is found out when its next word is waited for.
+                    let _ = channel::mapped(channel.as_fd(), trouble.as_deref());
+                }
+                Some((FromChild::Failed(failure), _)) => return Err(failure),
+                None => return Err(self.died_early()),
             }
-            Some((FromChild::Failed(failure), _)) => Err(failure),
-            Some((FromChild::Assembled, _)) | None => Err(self.died_early()),
         }
     }
 

@@ -5,7 +5,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{
-    Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitType, Process, Spec,
+    Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitType,
+    Process, Spec,
 };
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,11 @@ use crate::{
     error::Error,
     hooks::{self, ContainerHooks, RuntimeHooks},
     process::task::{LogFormat, Rootfs, TaskRequest},
-    rootfs::{cgroups, options::Options},
+    rootfs::{
+        cgroups,
+        options::Options,
+        owners::{IdMaps, IdRange, Owners},
+    },
     security::filter::{self, Filter},
 };
 
@@ -47,6 +52,10 @@ pub(crate) struct ShimPlan {
     pub stdin_once: bool,
     pub log: Option<LogPlan>,
     pub hooks: RuntimeHooks,
+    /// How many mounts come with the plan; descriptors beyond them are only held.
+    pub handed: u32,
+    /// Who is who in the container's own user namespace.
+    pub user: Option<IdMaps>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +74,8 @@ pub(crate) struct ChildPlan {
     pub join: Vec<(u64, PathBuf)>,
     pub new_cgroup_namespace: bool,
     pub new_mount_namespace: bool,
+    /// Then the shim does what a process there may not: see `process::introduce`.
+    pub user_namespace: bool,
     pub loopback: bool,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
@@ -113,6 +124,17 @@ pub(crate) struct MountPlan {
     pub target: PathBuf,
     pub what: MountSource,
     pub options: Options,
+    pub owners: Option<Owners>,
+}
+
+impl MountPlan {
+    /// Does it bring what is mounted beneath its source?
+    pub fn recursive(&self) -> bool {
+        match self.what {
+            MountSource::Bind { recursive, .. } => recursive,
+            _ => self.options.bind.unwrap_or(true),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +147,8 @@ pub(crate) enum MountSource {
         kind: String,
         source: Option<String>,
     },
+    /// A mount that came with the plan, the nth of them.
+    Handed(u32),
     /// The container's view of the cgroup hierarchies that the host has.
     Cgroups(cgroups::View),
     /// What is mounted at the target in another mount namespace.
@@ -163,6 +187,7 @@ const NEWNS: u64 = 0x0002_0000;
 const NEWCGROUP: u64 = 0x0200_0000;
 const NEWUTS: u64 = 0x0400_0000;
 const NEWIPC: u64 = 0x0800_0000;
+pub(crate) const NEWUSER: u64 = 0x1000_0000;
 const NEWPID: u64 = 0x2000_0000;
 const NEWNET: u64 = 0x4000_0000;
 
@@ -205,10 +230,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
             "execCPUAffinity",
             asked(|process| process.exec_cpu_affinity().is_some()),
         ),
-        (
-            "user namespace mappings",
-            linux.uid_mappings().is_some() || linux.gid_mappings().is_some(),
-        ),
         ("intelRdt", linux.intel_rdt().is_some()),
         ("mountLabel", label(linux.mount_label())),
         ("personality", linux.personality().is_some()),
@@ -241,7 +262,10 @@ impl Namespaces {
                 LinuxNamespaceType::Ipc => NEWIPC,
                 LinuxNamespaceType::Pid => NEWPID,
                 LinuxNamespaceType::Network => NEWNET,
-                LinuxNamespaceType::User => return Err(Error::not_implemented("a user namespace")),
+                LinuxNamespaceType::User if namespace.path().is_some() => {
+                    return Err(Error::not_implemented("joining a user namespace"));
+                }
+                LinuxNamespaceType::User => NEWUSER,
                 LinuxNamespaceType::Time => return Err(Error::not_implemented("a time namespace")),
             };
             match namespace.path() {
@@ -287,7 +311,31 @@ fn shim_plan(request: &TaskRequest, linux: &Linux, namespaces: &Namespaces) -> R
         stdin_once: request.stdio.stdin_once,
         log,
         hooks: RuntimeHooks::default(),
+        handed: u32::try_from(request.handed.len()).unwrap_or(u32::MAX),
+        user: user_maps(linux, namespaces)?,
     })
+}
+
+fn user_maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>, Error> {
+    let maps = IdMaps {
+        users: ranges(linux.uid_mappings()),
+        groups: ranges(linux.gid_mappings()),
+    };
+    match (namespaces.owns(NEWUSER), maps.users.is_empty(), maps.groups.is_empty()) {
+        (true, false, false) => Ok(Some(maps)),
+        (true, ..) => Err(Error::invalid("a user namespace needs mappings of users and of groups")),
+        (false, true, true) => Ok(None),
+        (false, ..) => Err(Error::invalid("mappings of users and groups need a user namespace")),
+    }
+}
+
+fn ranges(mappings: &Option<Vec<LinuxIdMapping>>) -> Vec<IdRange> {
+    let range = |mapping: &LinuxIdMapping| IdRange {
+        inside: mapping.container_id(),
+        outside: mapping.host_id(),
+        count: mapping.size(),
+    };
+    mappings.iter().flatten().map(range).collect()
 }
 
 fn child_plan(
@@ -301,12 +349,13 @@ fn child_plan(
     let arguments = process.args().clone().unwrap_or_default();
     let environment = process.env().clone().unwrap_or_default();
     check_strings(&arguments, &environment)?;
-    let mut mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), &namespaces, cgroup)?;
+    let mut mounts = mounts(request, &namespaces, cgroup)?;
     if let Some(namespace) = &request.shared_memory {
         mounts.push(MountPlan {
             target: PathBuf::from("/dev/shm"),
             what: MountSource::Namespace(namespace.clone()),
             options: Options::default(),
+            owners: None,
         });
     }
     let devices = linux.devices().iter().flatten().map(device).collect::<Result<_, _>>()?;
@@ -326,6 +375,7 @@ fn child_plan(
     Ok(ChildPlan {
         new_cgroup_namespace: namespaces.new & NEWCGROUP != 0,
         new_mount_namespace: namespaces.new & NEWNS != 0,
+        user_namespace: namespaces.new & NEWUSER != 0,
         loopback: namespaces.new & NEWNET != 0,
         hostname: uts_name(spec.hostname(), &namespaces, "hostname")?,
         domainname: uts_name(spec.domainname(), &namespaces, "domain name")?,
@@ -414,27 +464,52 @@ fn rootfs(rootfs: &Rootfs) -> Result<RootfsPlan, Error> {
 }
 
 fn is_bind(mount: &MountPlan) -> bool {
-    matches!(mount.what, MountSource::Bind { .. })
+    matches!(mount.what, MountSource::Bind { .. } | MountSource::Handed(_))
 }
 
-fn mounts(mounts: &[Mount], namespaces: &Namespaces, cgroup: &CgroupPlan) -> Result<Vec<MountPlan>, Error> {
-    mounts
-        .iter()
-        .map(|mount| mount_plan(mount, namespaces, cgroup))
-        .collect()
+fn mounts(request: &TaskRequest, namespaces: &Namespaces, cgroup: &CgroupPlan) -> Result<Vec<MountPlan>, Error> {
+    let mut plans = Vec::new();
+    for mount in request.spec.mounts().iter().flatten() {
+        let handed = request.handed.iter().position(|target| target == mount.destination());
+        let handed = handed.and_then(|number| u32::try_from(number).ok());
+        let mut plan = mount_plan(mount, handed, namespaces, cgroup)?;
+        if let Some((_, owners)) = request.owners.iter().find(|(target, _)| *target == plan.target) {
+            plan.owners = Some(owners.clone());
+        }
+        if plan.owners.is_some() && !is_bind(&plan) {
+            return Err(Error::invalid(format!(
+                "only binds can show other owners, {:?} is none",
+                plan.target
+            )));
+        }
+        plans.push(plan);
+    }
+    Ok(plans)
 }
 
-fn mount_plan(mount: &Mount, namespaces: &Namespaces, cgroup: &CgroupPlan) -> Result<MountPlan, Error> {
+/// The maps of an OCI mount, which say the same as those of a user namespace.
+fn owners(mount: &Mount) -> Option<Owners> {
+    let maps = IdMaps {
+        users: ranges(mount.uid_mappings()),
+        groups: ranges(mount.gid_mappings()),
+    };
+    (!maps.users.is_empty() || !maps.groups.is_empty()).then_some(Owners::Maps(maps))
+}
+
+fn mount_plan(
+    mount: &Mount,
+    handed: Option<u32>,
+    namespaces: &Namespaces,
+    cgroup: &CgroupPlan,
+) -> Result<MountPlan, Error> {
     let target = mount.destination().clone();
     if !target.is_absolute() || target.components().all(|part| part == Component::RootDir) {
         return Err(Error::invalid(format!("invalid mount destination {target:?}")));
     }
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Error::not_implemented("an ID-mapped mount"));
-    }
     let options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
     let what = match (options.bind, kind) {
+        (Some(_), _) if let Some(number) = handed => MountSource::Handed(number),
         (Some(_), _) | (None, "bind") => {
             let path = mount
                 .source()
@@ -465,7 +540,12 @@ fn mount_plan(mount: &Mount, namespaces: &Namespaces, cgroup: &CgroupPlan) -> Re
             }
         }
     };
-    Ok(MountPlan { target, what, options })
+    Ok(MountPlan {
+        owners: owners(mount),
+        target,
+        what,
+        options,
+    })
 }
 
 fn device(device: &LinuxDevice) -> Result<DevicePlan, Error> {
@@ -630,6 +710,8 @@ mod tests {
             user: "web".to_owned(),
             additional_groups: Vec::new(),
             create_working_directory: false,
+            handed: Vec::new(),
+            owners: Vec::new(),
             stdio: Stdio::default(),
         }
     }
@@ -707,14 +789,16 @@ mod tests {
 
     #[test]
     fn what_is_not_implemented_is_refused() {
-        for namespace in ["user", "time"] {
+        for (namespace, message) in [
+            ("user", "a user namespace needs mappings of users and of groups"),
+            ("time", "a time namespace is not implemented yet"),
+        ] {
             let mut spec = spec();
             spec["linux"]["namespaces"]
                 .as_array_mut()
                 .unwrap()
                 .push(json!({"type": namespace}));
-            let message = compile(&request(spec)).unwrap_err().to_string();
-            assert_eq!(message, format!("a {namespace} namespace is not implemented yet"));
+            assert_eq!(compile(&request(spec)).unwrap_err().to_string(), message);
         }
         let mut spec = spec();
         spec["linux"]["namespaces"] = json!([]);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use crate::rootfs::owners::Owners;
+
 /// Everything that one container start needs to know.
 #[derive(Debug, Clone)]
 pub struct TaskRequest {
@@ -31,6 +33,10 @@ pub struct TaskRequest {
     pub additional_groups: Vec<String>,
     /// Make the working directory in the root file system when it is missing.
     pub create_working_directory: bool,
+    /// Binds of the specification whose source is a detached mount that travels with the plan, in this order.
+    pub handed: Vec<PathBuf>,
+    /// Binds, by their targets, whose files are shown with other owners than the disk says.
+    pub owners: Vec<(PathBuf, Owners)>,
     pub stdio: Stdio,
 }
 

@@ -23,7 +23,8 @@ use rustix::{
 
 use crate::{
     error::Context,
-    process::plan::{ChildPlan, DeviceKind, DevicePlan},
+    process::plan::{ChildPlan, DeviceKind, DevicePlan, MountPlan, MountSource},
+    rootfs::{mounts, owners::IdMaps},
     shim::protocol::Failure,
 };
 
@@ -49,17 +50,8 @@ const LINKS: [(&str, &str); 5] = [
 pub(crate) fn make(plan: &ChildPlan, root: BorrowedFd) -> Result<(), Failure> {
     if plan.default_devices {
         let dev = dev_directory(root)?;
-        for (name, major, minor) in DEFAULT {
-            let device = DevicePlan {
-                path: Path::new("/dev").join(name),
-                kind: DeviceKind::Character,
-                major,
-                minor,
-                mode: 0o666,
-                uid: 0,
-                gid: 0,
-            };
-            make_node(&device, dev.as_fd(), name)?;
+        for device in default().filter(|_| !plan.user_namespace) {
+            make_node(&device, dev.as_fd(), name_of(&device)?)?;
         }
         for (target, name) in LINKS {
             link(target, dev.as_fd(), name)?;
@@ -68,15 +60,68 @@ pub(crate) fn make(plan: &ChildPlan, root: BorrowedFd) -> Result<(), Failure> {
             link("/proc/kcore", dev.as_fd(), "core")?;
         }
     }
-    for device in &plan.devices {
-        let say = || format!("cannot make the device {}", device.path.display());
+    for device in plan.devices.iter().filter(|_| !plan.user_namespace) {
         let parent = device.path.parent().unwrap_or(Path::new("/"));
-        let name = device.path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| Failure::invalid(format!("{}: not a path of a file", say())))?;
-        let parent = fd::ensure(root, parent, Make::Directory).context(say)?;
-        make_node(device, parent.as_fd(), name)?;
+        let parent = fd::ensure(root, parent, Make::Directory).context(|| saying(device))?;
+        make_node(device, parent.as_fd(), name_of(device)?)?;
     }
     Ok(())
+}
+
+fn default() -> impl Iterator<Item = DevicePlan> {
+    DEFAULT.into_iter().map(|(name, major, minor)| DevicePlan {
+        path: Path::new("/dev").join(name),
+        kind: DeviceKind::Character,
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    })
+}
+
+fn saying(device: &DevicePlan) -> String {
+    format!("cannot make the device {}", device.path.display())
+}
+
+fn name_of(device: &DevicePlan) -> Result<&str, Failure> {
+    let name = device.path.file_name().and_then(|name| name.to_str());
+    name.ok_or_else(|| Failure::invalid(format!("{}: not a path of a file", saying(device))))
+}
+
+/// Is this the /dev of a container in a user namespace, which its shim fills?
+pub(crate) fn is_home(plan: &ChildPlan, mount: &MountPlan) -> bool {
+    let tmpfs = matches!(&mount.what, MountSource::Filesystem { kind, .. } if kind == "tmpfs");
+    plan.user_namespace && tmpfs && mount.target == Path::new("/dev")
+}
+
+/// That /dev, with all its devices: within the namespace none can be made. In the shim.
+pub(crate) fn home(plan: &ChildPlan, mount: &MountPlan, maps: &IdMaps) -> Result<OwnedFd, Failure> {
+    let host = |user, group| {
+        let ids = maps.host_user(user).zip(maps.host_group(group));
+        ids.ok_or_else(|| Failure::invalid(format!("user {user}:{group} is not in the container's user namespace")))
+    };
+    let (user, group) = host(0, 0)?;
+    let owner = [("uid", user.to_string()), ("gid", group.to_string())];
+    let dev = mounts::make_filesystem(mount, "tmpfs", Some("tmpfs"), &owner)?;
+    for device in default().chain(plan.devices.iter().cloned()) {
+        let (user, group) = host(device.uid, device.gid)?;
+        let device = DevicePlan {
+            uid: user,
+            gid: group,
+            ..device
+        };
+        let Ok(within) = device.path.strip_prefix("/dev") else {
+            return Err(Failure::invalid(format!(
+                "{}: in a user namespace devices can only be beneath /dev",
+                saying(&device)
+            )));
+        };
+        let parent = within.parent().unwrap_or(Path::new(""));
+        let parent = fd::ensure(dev.as_fd(), parent, Make::Directory).context(|| saying(&device))?;
+        make_node(&device, parent.as_fd(), name_of(&device)?)?;
+    }
+    Ok(dev)
 }
 
 fn dev_directory(root: BorrowedFd) -> Result<OwnedFd, Failure> {

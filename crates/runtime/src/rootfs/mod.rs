@@ -5,5 +5,8 @@ pub mod mask;
 pub mod mounts;
 pub mod options;
 pub mod overlay;
+pub mod owners;
 pub mod pivot;
+pub mod private;
+pub mod stranger;
 pub mod view;

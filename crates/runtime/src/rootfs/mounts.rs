@@ -23,10 +23,14 @@ use rustix::{
 use crate::{
     error::Context,
     process::{
-        init::CgroupGate,
+        gate::Gate,
         plan::{ChildPlan, MountPlan, MountSource, RootfsPlan},
     },
-    rootfs::{cgroups, overlay},
+    rootfs::{
+        cgroups, devices, overlay,
+        owners::{self, IdMaps, Owners},
+        stranger,
+    },
     shim::protocol::Failure,
 };
 
@@ -36,16 +40,77 @@ pub(crate) struct Sources {
     binds: Vec<Option<OwnedFd>>,
 }
 
-/// Opens everything that comes from the host.
-pub(crate) fn open_sources(plan: &ChildPlan) -> Result<Sources, Failure> {
+impl Sources {
+    /// What [`open_for_stranger`] opened, in another process.
+    pub fn received(plan: &ChildPlan, fds: Vec<OwnedFd>) -> Result<Sources, Failure> {
+        let missing = || Failure::invalid("a source of the container's mounts did not come");
+        let mut fds = fds.into_iter();
+        let root = fds.next().ok_or_else(missing)?;
+        let mut binds = Vec::with_capacity(plan.mounts.len());
+        for mount in &plan.mounts {
+            let wanted = comes_from_outside(mount) || devices::is_home(plan, mount);
+            binds.push(match wanted {
+                true => Some(fds.next().ok_or_else(missing)?),
+                false => None,
+            });
+        }
+        Ok(Sources { root, binds })
+    }
+}
+
+fn comes_from_outside(mount: &MountPlan) -> bool {
+    matches!(
+        mount.what,
+        MountSource::Bind { .. } | MountSource::Handed(_) | MountSource::Namespace(_)
+    )
+}
+
+/// For a container in a user namespace, whose process could neither open these nor mount them: in its shim.
+pub(crate) fn open_for_stranger(
+    plan: &ChildPlan,
+    handed: Vec<OwnedFd>,
+    maps: &IdMaps,
+) -> Result<Vec<OwnedFd>, Failure> {
+    let mut sources = vec![stranger::root(&plan.rootfs, &plan.stage, maps)?];
+    let binds = open_binds(plan, handed)?;
+    for (mount, bind) in plan.mounts.iter().zip(binds) {
+        if let (Some(Owners::Maps(maps)), Some(tree)) = (&mount.owners, &bind) {
+            owners::map(tree.as_fd(), maps, mount.recursive()).map_err(|why| {
+                let target = mount.target.display();
+                Failure::invalid(format!("cannot map the owners of the files at {target}: {why}"))
+            })?;
+        }
+        sources.extend(bind);
+        if devices::is_home(plan, mount) {
+            sources.push(devices::home(plan, mount, maps)?);
+        }
+    }
+    Ok(sources)
+}
+
+fn open_binds(plan: &ChildPlan, handed: Vec<OwnedFd>) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    let mut handed: Vec<_> = handed.into_iter().map(Some).collect();
     let mut binds = Vec::with_capacity(plan.mounts.len());
     for mount in &plan.mounts {
         binds.push(match &mount.what {
             MountSource::Bind { path, recursive } => Some(open_bind(mount, path, *recursive)?),
             MountSource::Namespace(namespace) => Some(fetch(namespace, &mount.target)?),
+            MountSource::Handed(number) => {
+                let say = || format!("the source of {} did not come", mount.target.display());
+                let tree = handed.get_mut(*number as usize).and_then(Option::take);
+                let tree = tree.ok_or_else(|| Failure::invalid(say()))?;
+                set_attributes(mount, &tree).context(|| format!("cannot mount {}", mount.target.display()))?;
+                Some(tree)
+            }
             _ => None,
         });
     }
+    Ok(binds)
+}
+
+/// Opens everything that comes from the host.
+pub(crate) fn open_sources(plan: &ChildPlan, handed: Vec<OwnedFd>) -> Result<Sources, Failure> {
+    let binds = open_binds(plan, handed)?;
     // After the binds: before Linux 6.5 an overlay can only be mounted in a namespace that is cut off, and binds must
     // be cloned before that.
     let root = match &plan.rootfs {
@@ -92,26 +157,37 @@ pub(crate) fn cut_off() -> Result<(), Failure> {
 }
 
 /// Puts the root file system and all mounts together; the result is the root's descriptor.
-pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &mut CgroupGate) -> Result<OwnedFd, Failure> {
-    let say = || format!("cannot mount the root file system at {}", plan.stage.display());
-    let stage = open(
-        &plan.stage,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .context(say)?;
+pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, gate: &mut Gate) -> Result<OwnedFd, Failure> {
+    // A stranger may not look into the task's directory; it has its devices already.
+    let stage = if plan.user_namespace {
+        Path::new("/dev")
+    } else {
+        &plan.stage
+    };
+    let say = || format!("cannot mount the root file system at {}", stage.display());
+    let stage = open(stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(say)?;
     mount::attach(sources.root.as_fd(), stage.as_fd()).context(say)?;
     let root = sources.root;
     for (mount, bind) in plan.mounts.iter().zip(sources.binds) {
         match (&mount.what, bind) {
             (MountSource::Cgroups(view), _) => {
-                cgroups::attach(view, &mount.options, cgroup.enter()?, root.as_fd(), &mount.target)?;
+                cgroups::attach(view, &mount.options, gate.enter_cgroup()?, root.as_fd(), &mount.target)?;
             }
-            (MountSource::Filesystem { kind, source }, _) => attach_filesystem(mount, kind, source, root.as_fd())?,
-            (MountSource::Bind { .. } | MountSource::Namespace(_), Some(tree)) => {
+            (MountSource::Filesystem { kind, .. }, Some(made)) => {
+                let place = place(&mount.target, kind, root.as_fd())?;
+                mount::attach(made.as_fd(), place.as_fd())
+                    .context(|| format!("cannot mount {kind} at {}", mount.target.display()))?;
+            }
+            (MountSource::Filesystem { kind, source }, None) => attach_filesystem(mount, kind, source, root.as_fd())?,
+            (MountSource::Bind { .. } | MountSource::Handed(_) | MountSource::Namespace(_), Some(tree)) => {
+                // Maps that need no look into the container were made with its sources.
+                let mapped = plan.user_namespace && matches!(mount.owners, Some(Owners::Maps(_)));
+                if let Some(owners) = mount.owners.as_ref().filter(|_| !mapped) {
+                    gate.map_owners(plan, mount, owners, tree.as_fd(), root.as_fd())?;
+                }
                 attach_bind(mount, tree, root.as_fd())?;
             }
-            (MountSource::Bind { .. } | MountSource::Namespace(_), None) => {
+            (MountSource::Bind { .. } | MountSource::Handed(_) | MountSource::Namespace(_), None) => {
                 unreachable!("open_sources opened every bind")
             }
         }
@@ -119,7 +195,7 @@ pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, cgroup: &mut CgroupGa
     Ok(root)
 }
 
-fn open_host_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub(crate) fn open_host_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -138,12 +214,17 @@ fn open_bind(mount: &MountPlan, path: &Path, recursive: bool) -> Result<OwnedFd,
         }
         result => result.context(say)?,
     };
-    mount::set_attributes(tree.as_fd(), mount.options.recursive_attributes(), true).context(say)?;
+    set_attributes(mount, &tree).context(say)?;
+    Ok(tree)
+}
+
+fn set_attributes(mount: &MountPlan, tree: &OwnedFd) -> io::Result<()> {
+    mount::set_attributes(tree.as_fd(), mount.options.recursive_attributes(), true)?;
     let own = mount.options.attributes();
     if own != Attributes::default() {
-        mount::set_attributes(tree.as_fd(), own, false).context(say)?;
+        mount::set_attributes(tree.as_fd(), own, false)?;
     }
-    Ok(tree)
+    Ok(())
 }
 
 /// A copy of what another container has mounted at `path`. A mount can only be copied from within its namespace.
@@ -186,8 +267,8 @@ fn attach_bind(mount: &MountPlan, tree: OwnedFd, root: BorrowedFd) -> Result<(),
 /// Containers are attacked through these when they are symbolic links in the image.
 const MUST_BE_REAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-fn attach_filesystem(mount: &MountPlan, kind: &str, source: &Option<String>, root: BorrowedFd) -> Result<(), Failure> {
-    let target = &mount.target;
+/// Where a file system of the container's own goes: a directory, made where it is missing.
+fn place(target: &Path, kind: &str, root: BorrowedFd) -> Result<OwnedFd, Failure> {
     let say = || format!("cannot mount {kind} at {}", target.display());
     let place = match fd::open_without_links(root, target, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(place) => place,
@@ -199,9 +280,27 @@ fn attach_filesystem(mount: &MountPlan, kind: &str, source: &Option<String>, roo
         }
         Err(_) => fd::ensure(root, target, Make::Directory).context(say)?,
     };
+    Ok(place)
+}
+
+fn attach_filesystem(mount: &MountPlan, kind: &str, source: &Option<String>, root: BorrowedFd) -> Result<(), Failure> {
+    let place = place(&mount.target, kind, root)?;
+    let mounted = make_filesystem(mount, kind, source.as_deref(), &[])?;
+    mount::attach(mounted.as_fd(), place.as_fd())
+        .context(|| format!("cannot mount {kind} at {}", mount.target.display()))
+}
+
+/// A file system of the container's own, detached; `more` are options beside the mount's.
+pub(crate) fn make_filesystem(
+    mount: &MountPlan,
+    kind: &str,
+    source: Option<&str>,
+    more: &[(&str, String)],
+) -> Result<OwnedFd, Failure> {
+    let say = || format!("cannot mount {kind} at {}", mount.target.display());
     let context = mount::open_filesystem(kind).context(say)?;
     let configure = || -> io::Result<()> {
-        if let Some(source) = source.as_deref().filter(|source| !source.is_empty()) {
+        if let Some(source) = source.filter(|source| !source.is_empty()) {
             fsconfig_set_string(&context, "source", source)?;
         }
         for (key, value) in &mount.options.data {
@@ -210,14 +309,16 @@ fn attach_filesystem(mount: &MountPlan, kind: &str, source: &Option<String>, roo
                 None => fsconfig_set_flag(&context, key)?,
             }
         }
+        for (key, value) in more {
+            fsconfig_set_string(&context, *key, value)?;
+        }
         Ok(())
     };
     let attributes = MountAttrFlags::from_bits_retain(mount.options.set as u32);
-    let mounted = match configure().and_then(|()| mount::finish(context.as_fd(), attributes)) {
-        Ok(mounted) => mounted,
-        Err(error) => return Err(explain(say(), context.as_fd(), &error)),
-    };
-    mount::attach(mounted.as_fd(), place.as_fd()).context(say)
+    match configure().and_then(|()| mount::finish(context.as_fd(), attributes)) {
+        Ok(mounted) => Ok(mounted),
+        Err(error) => Err(explain(say(), context.as_fd(), &error)),
+    }
 }
 
 fn explain(what: String, context: BorrowedFd, error: &io::Error) -> Failure {
@@ -228,7 +329,7 @@ fn explain(what: String, context: BorrowedFd, error: &io::Error) -> Failure {
 }
 
 /// The container's layers as one tree, detached. Made in the child: the host's namespace never has it.
-fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd, Failure> {
+pub(crate) fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd, Failure> {
     let say = || "cannot mount the overlay root file system";
     let context = mount::open_filesystem("overlay").context(say)?;
     let configure = || -> io::Result<()> {

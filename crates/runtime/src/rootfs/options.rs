@@ -27,6 +27,8 @@ pub struct Options {
     pub recursive_set: u64,
     pub recursive_clear: u64,
     pub propagation: Spread,
+    /// `shared` and not `rshared`: what is mounted beneath a bind only follows the host.
+    pub propagation_alone: bool,
     /// What only the file system itself understands, in order.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -62,14 +64,15 @@ impl Options {
     }
 
     fn add(&mut self, word: &str) {
+        if let Some(spread) = spread(word.strip_prefix('r').unwrap_or(word)) {
+            self.propagation = spread;
+            self.propagation_alone = !word.starts_with('r');
+            return;
+        }
         match word {
             "" | "defaults" | "async" | "rw,async" => {}
             "bind" => self.bind = Some(false),
             "rbind" => self.bind = Some(true),
-            "private" | "rprivate" => self.propagation = Spread::Private,
-            "slave" | "rslave" => self.propagation = Spread::Slave,
-            "shared" | "rshared" => self.propagation = Spread::Shared,
-            "unbindable" | "runbindable" => self.propagation = Spread::Unbindable,
             _ => match attribute(word) {
                 Some((set, clear)) => {
                     self.set = self.set & !clear | set;
@@ -96,18 +99,33 @@ impl Options {
         Attributes {
             set: self.set,
             clear: self.clear & !self.set | atime(self.set),
-            propagation: None,
+            propagation: self.propagation_alone.then(|| self.propagation.into()),
         }
     }
 
     /// For the mount and all beneath it.
     pub fn recursive_attributes(&self) -> Attributes {
+        let propagation = if self.propagation_alone {
+            Spread::Slave
+        } else {
+            self.propagation
+        };
         Attributes {
             set: self.recursive_set,
             clear: self.recursive_clear & !self.recursive_set | atime(self.recursive_set),
-            propagation: Some(self.propagation.into()),
+            propagation: Some(propagation.into()),
         }
     }
+}
+
+fn spread(word: &str) -> Option<Spread> {
+    Some(match word {
+        "private" => Spread::Private,
+        "slave" => Spread::Slave,
+        "shared" => Spread::Shared,
+        "unbindable" => Spread::Unbindable,
+        _ => return None,
+    })
 }
 
 /// The three ways to keep access times exclude each other: the kernel wants the field cleared first.
@@ -162,5 +180,13 @@ mod tests {
             (options.bind, options.propagation, options.recursive_set),
             (Some(true), Spread::Shared, RDONLY)
         );
+        assert!(!options.propagation_alone);
+    }
+
+    #[test]
+    fn propagation_without_r_is_the_top_mounts_alone() {
+        let options = Options::parse(&["rbind", "shared"]);
+        assert_eq!(options.attributes().propagation, Some(Propagation::Shared));
+        assert_eq!(options.recursive_attributes().propagation, Some(Propagation::Slave));
     }
 }

@@ -244,6 +244,11 @@ impl Exec {
             }
             // Of a container's first process alone.
             Ok(Some((FromChild::Assembled, _))) => News::Nothing,
+            // Nothing of its own is mounted for an exec.
+            Ok(Some((FromChild::Map(_), _))) => {
+                self.hang_up();
+                News::Nothing
+            }
             Ok(None) | Err(_) => {
                 self.hang_up();
                 if self.confirm { News::Runs } else { News::Nothing }

@@ -83,6 +83,7 @@ struct Monitor {
     followers: Vec<u32>,
     /// Those of them that do not keep up with what they are told.
     full: Vec<u32>,
+    held: Vec<OwnedFd>,
     own_pid_namespace: bool,
     oom: OomMonitor,
     later_hooks: Option<Box<LaterHooks>>,
@@ -150,10 +151,8 @@ impl LaterHooks {
 
 /// Makes the container, up to the point where only the program is missing.
 fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>, birthplace: Birthplace) -> Result<Monitor, Failure> {
-    let file = fds
-        .into_iter()
-        .next()
-        .ok_or_else(|| Failure::invalid("a launch without a plan"))?;
+    let mut fds = fds.into_iter();
+    let file = fds.next().ok_or_else(|| Failure::invalid("a launch without a plan"))?;
     let (plan, child_offset) = read_shim_plan(file.as_fd()).context(|| "cannot read the plan")?;
     let directory = open(
         &plan.directory,
@@ -162,7 +161,12 @@ fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>, birthplace: Birthplace) -> Re
     )
     .context(|| format!("cannot open {}", plan.directory.display()))?;
     let same = directory.try_clone().context(|| "cannot set the shim up")?;
-    match set_up(connection, plan, same, &file, child_offset, birthplace) {
+    let handed = fds.by_ref().take(plan.handed as usize).collect();
+    let gifts = Gifts {
+        handed,
+        held: fds.collect(),
+    };
+    match set_up(connection, plan, same, &file, child_offset, gifts, birthplace) {
         Ok(monitor) => Ok(monitor),
         Err(failure) => {
             remove_files(&directory);
@@ -171,19 +175,29 @@ fn launch(connection: &OwnedFd, fds: Vec<OwnedFd>, birthplace: Birthplace) -> Re
     }
 }
 
+/// What came beside a plan.
+struct Gifts {
+    /// Mounts for the container.
+    handed: Vec<OwnedFd>,
+    /// What is to be there as long as the container, and for a daemon that comes back.
+    held: Vec<OwnedFd>,
+}
+
 fn set_up(
     connection: &OwnedFd,
     plan: ShimPlan,
     directory: OwnedFd,
     file: &OwnedFd,
     child_offset: u64,
+    gifts: Gifts,
     birthplace: Birthplace,
 ) -> Result<Monitor, Failure> {
     let at_home = birthplace.is_home(&plan);
     if at_home {
         show_network(connection, getpid());
     }
-    let mut child = clone_child(&plan, file.as_fd(), child_offset, &birthplace)?;
+    let Gifts { handed, held } = gifts;
+    let mut child = clone_child(&plan, file.as_fd(), child_offset, handed, &birthplace)?;
     let host_network = birthplace.host_network;
     if has_own_network(&plan) && !at_home {
         show_network(connection, child.pid);
@@ -223,6 +237,7 @@ fn set_up(
         execs: Execs::default(),
         followers: vec![0],
         full: Vec::new(),
+        held,
         own_pid_namespace: plan.namespaces & CLONE_NEWPID != 0,
         oom,
         later_hooks: LaterHooks::of(plan.hooks, host_network),
@@ -481,6 +496,10 @@ impl Monitor {
                 }
                 self.reply(index, Reply::NextExec(next), false);
             }
+            ToShim::ShowHeld => {
+                let held: Vec<_> = self.held.iter().map(|fd| fd.as_fd()).collect();
+                reply(&self.connections[index].1, Reply::Held, &held);
+            }
             other => {
                 let answer = match self.carry_out(other, fds) {
                     Ok(()) => Reply::Done,
@@ -560,9 +579,12 @@ impl Monitor {
             }
             ToShim::ResizeExec { id, rows, columns } => self.execs.find(&id)?.resize(rows, columns),
             ToShim::SignalExec { id, number } => self.execs.find(&id)?.signal(number),
-            ToShim::Launch | ToShim::Hello | ToShim::Start | ToShim::Exec { .. } | ToShim::NextExec { .. } => {
-                Err(Failure::invalid("not now"))
-            }
+            ToShim::Launch
+            | ToShim::Hello
+            | ToShim::Start
+            | ToShim::Exec { .. }
+            | ToShim::NextExec { .. }
+            | ToShim::ShowHeld => Err(Failure::invalid("not now")),
         }
     }
 

@@ -22,7 +22,8 @@ pub mod files {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToShim {
-    /// First message of a new shim. Beside it: a memfd with the compiled plan. Answered by `Created` or `Failed`.
+    /// First message of a new shim. Beside it: a memfd with the compiled plan, the mounts that it speaks of, and what is
+    /// to be held while the container lives. Answered by `Created` or `Failed`.
     Launch,
     /// First message of a daemon that comes back. Answered by `Here`.
     Hello,
@@ -58,6 +59,8 @@ pub enum ToShim {
     /// For a daemon that comes back: answered by `NextExec`, the first exec whose number is at least this one.
     /// An exec that has ended is told of once, and forgotten.
     NextExec { from: u32 },
+    /// Answered by `Held`; by a shim of a version before this message not at all: it closes the connection.
+    ShowHeld,
 }
 
 /// Names one exec: what clients see as 64 hexadecimal digits.
@@ -101,6 +104,8 @@ pub enum Reply {
     },
     /// Answer to `NextExec`; absent when there is no more.
     NextExec(Option<ExecState>),
+    /// Beside it: what came with `Launch` to be held.
+    Held,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -111,6 +111,8 @@ impl World {
             bundle: Some(directory.path().to_owned()),
             user: String::new(),
             additional_groups: Vec::new(),
+            handed: Vec::new(),
+            owners: Vec::new(),
             create_working_directory: false,
             stdio: Stdio {
                 log: Some(LogFile {

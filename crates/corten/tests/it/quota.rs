@@ -1,0 +1,95 @@
+//! Sizes of containers and of volumes: project quotas where the file system has them, one clear error elsewhere.
+use std::{fs::File, path::Path, process::Command};
+
+use corten_testkit::daemon::names_in;
+use serde_json::json;
+
+use crate::daemon;
+
+/// What `ci/guest/run` ends with when the machine lacks something that it needs.
+const NOT_HERE: i32 = 2;
+
+/// Whether this test's own disk counts by project: then there is nothing to refuse.
+fn counts_by_project(answer: &corten_testkit::command::Output) -> bool {
+    answer.code == 0
+}
+
+#[test]
+fn a_size_that_cannot_be_kept_is_refused_and_leaves_nothing() {
+    let daemon = daemon();
+    let answer = daemon.docker("create --network none --storage-opt size=10m -v store:/data busybox");
+    if counts_by_project(&answer) {
+        println!("skipped: the disk has project quotas");
+        return;
+    }
+    let error = answer.fails(1);
+    assert!(error.contains("storage option size: the size of"), "{error}");
+    assert!(
+        error.contains("has no project quotas (mount ext4 or xfs with prjquota)"),
+        "{error}"
+    );
+    daemon.assert_nothing_remains();
+    assert_eq!(daemon.docker("volume ls -q").ok(), "");
+    let error = daemon.docker("volume create -o size=10m small").fails(1);
+    assert!(
+        error.contains("create small: quota size requested but no quota support"),
+        "{error}"
+    );
+    assert_eq!(names_in(&daemon.data_root().join("volumes")), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_no_size_is_refused() {
+    let daemon = daemon();
+    for (options, message) in [
+        (json!({"size": "lots"}), "invalid size: 'lots'"),
+        (json!({"colour": "red"}), "Unknown option colour"),
+    ] {
+        let body = json!({"Image": "busybox", "HostConfig": {"NetworkMode": "none", "StorageOpt": options}});
+        let answer = daemon.api().post("/containers/create", Some(&body)).expect(400);
+        assert_eq!(answer.message(), message);
+    }
+    let error = daemon.docker("volume create -o size=lots small").fails(1);
+    assert!(error.contains("create small: invalid size: 'lots'"), "{error}");
+}
+
+#[test]
+fn sizes_hold_on_ext4_with_project_quotas() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (corten, disk) = (directory.path().join("corten"), directory.path().join("disk"));
+    File::create(&disk)
+        .and_then(|file| file.set_len(48 << 20))
+        .expect("a sparse file");
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-O", "quota,project", "-E", "quotatype=prjquota"])
+        .arg(&disk)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .status();
+    if !made.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        println!("skipped: no mkfs.ext4 that makes project quotas: {made:?}");
+        return;
+    }
+    let stripped = Command::new("strip")
+        .arg("-o")
+        .args([&corten, Path::new(env!("CARGO_BIN_EXE_corten"))])
+        .status()
+        .expect("binutils come with every C compiler");
+    assert!(stripped.success());
+    let output = Command::new(top.join("ci/guest/run"))
+        .args([&top.join("ci/guest/disk.sh"), &corten, &disk])
+        .env(
+            "GUEST_MODULES",
+            "crc16 crc32c_generic mbcache jbd2 ext4 quota_tree quota_v2 loop",
+        )
+        .output()
+        .expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() == Some(NOT_HERE) {
+        println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{error}");
+    assert!(said.contains("ok   a container that is full"), "{said}");
+}
