@@ -45,7 +45,7 @@ corten rm -f forks >/dev/null
 
 # Limits that change while a container runs, and those of block devices.
 corten run -d --name box --network none -m 64m --memory-swap 96m --pids-limit 50 box sleep 1000 >/dev/null
-group=$(echo /sys/fs/cgroup/docker/*)
+group=/sys/fs/cgroup/docker/$(corten inspect --format "{{.Id}}" box)
 check 'update answers' box "$(corten update -m 48m --memory-swap 112m --cpus 0.3 --cpuset-cpus 0 --cpu-shares 1536 --pids-limit 60 box)"
 check 'updated memory' 50331648 "$(cat $group/memory.max)"
 check 'updated swap' 67108864 "$(cat $group/memory.swap.max)"
@@ -60,7 +60,7 @@ check 'the record' '50331648 117440512' "$(corten inspect --format '{{.HostConfi
 corten rm -f box >/dev/null
 if [ -e /sys/fs/cgroup/docker/io.bfq.weight ] || [ -e /sys/fs/cgroup/docker/io.weight ]; then
   corten run -d --name box --network none --blkio-weight 300 box sleep 1000 >/dev/null
-  check 'a weight of block io' 1 "$(cat $group/../*/io.bfq.weight $group/../*/io.weight 2>/dev/null | grep -c 'default \(300\|2930\)')"
+  check 'a weight of block io' 1 "$(cat /sys/fs/cgroup/docker/*/io.bfq.weight /sys/fs/cgroup/docker/*/io.weight 2>/dev/null | grep -c 'default \(300\|2930\)')"
   corten rm -f box >/dev/null
 fi
 check 'no swappiness on v2' 1 "$(corten run --rm --network none --memory-swappiness 5 box true 2>&1 | grep -c 'memory swappiness capabilities')"

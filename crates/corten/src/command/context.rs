@@ -11,6 +11,7 @@ use crate::command::{context_archive, ps};
 use crate::context::resolve;
 use crate::context::store::{self, DEFAULT, DockerEndpoint, ENDPOINT, Meta, TLS_FILES};
 use crate::failure::{Failure, reason};
+use crate::order::natural;
 use crate::session::Session;
 use crate::table::Listing;
 use crate::template::value::Value;
@@ -203,7 +204,8 @@ const HEADINGS: &[(&str, &str)] = &[
 
 fn ls(session: &Session, matches: &Matches) -> Outcome {
     let mut all = session.settings.all();
-    all.insert(0, default_context());
+    all.push(default_context());
+    all.sort_by(|one, other| natural(&one.name, &other.name));
     let rows: Vec<Value> = all
         .iter()
         .map(|meta| {

@@ -26,7 +26,7 @@ fn live(daemon: &Daemon, number: u64) {
     let api = daemon.api();
     let mut body = json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}});
     match number % 6 {
-        0 => body["HostConfig"] = json!({"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}),
+        0 => body["HostConfig"] = json!({"PortBindings": {"80/tcp": [{"HostPort": ""}]}}),
         1 => body["Volumes"] = json!({"/data": {}}),
         2 => body["HostConfig"]["Memory"] = json!(32 << 20),
         3 => body["Tty"] = json!(true),
