@@ -121,7 +121,7 @@ fn restart_of_one_that_waits_starts_it_at_once_and_counts_anew() {
     let bind = format!("{}:/go", go.display());
     background(
         &daemon,
-        ["--name", "box", "--restart", "always", "-v", &bind],
+        ["--name", "box", "--restart", "always", "--mount", &bind],
         &format!("[ -e /go/now ] || exit 1; {WAIT}"),
     );
     wait_until("it has been restarted a few times", || restarts(&daemon, "box") >= 3);
@@ -184,7 +184,8 @@ fn a_start_by_policy_that_fails_is_tried_again() {
     let daemon = daemon();
     let source = daemon.root().join("disk");
     fs::create_dir(&source).unwrap();
-    let bind = format!("{}:/disk", source.display());
+    // Not `-v`, whose source is made at every start.
+    let bind = format!("type=bind,source={},target=/disk", source.display());
     background(
         &daemon,
         ["--name", "box", "--restart", "always", "-v", &bind],
