@@ -39,6 +39,9 @@ use crate::{
     names, signal,
 };
 
+/// How long the end after a SIGKILL is waited for, as Docker does.
+const KILL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 pub struct ContainerService {
     context: Arc<Context>,
     table: Arc<Table>,
@@ -130,14 +133,19 @@ impl ContainerService {
         stop::restart(&self.table.find(reference)?, signal.as_deref(), timeout_seconds).await
     }
 
-    /// Sends a signal (SIGKILL when absent) to its first process.
+    /// Sends a signal (SIGKILL when absent) to its first process. After SIGKILL its end is waited for, ten seconds at most:
+    /// clients look for it right away.
     pub async fn kill(&self, reference: &str, signal: Option<String>) -> Result<()> {
         let name = signal.filter(|name| !name.is_empty());
         let number = name.as_deref().map_or(Ok(signal::KILL), signal::parse)?;
-        self.table
-            .find(reference)?
-            .ask(|reply| Command::Signal { number, reply })
-            .await
+        let handle = self.table.find(reference)?;
+        let exits = handle.snapshot().exits;
+        handle.ask(|reply| Command::Signal { number, reply }).await?;
+        if number == signal::KILL {
+            let ended = handle.wait_until(|now| now.exits != exits || now.removed || !now.state.phase.is_running());
+            let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
+        }
+        Ok(())
     }
 
     /// Freezes its processes.

@@ -113,9 +113,6 @@ pub fn validate(driver: &str, options: &BTreeMap<String, String>) -> Result<()> 
 
 fn check_json_file(options: &BTreeMap<String, String>) -> Result<()> {
     let files = Files::json(options)?;
-    if options.get("max-file").is_some_and(|count| count != "1") && files.max_bytes.is_none() {
-        return Err(Error::invalid("max-file cannot be specified without max-size"));
-    }
     if files.compress && (files.max_files < 2 || files.max_bytes.is_none()) {
         return Err(Error::invalid(
             "compress cannot be true when max-file is less than 2 or max-size is not set",
@@ -257,11 +254,6 @@ mod tests {
                 "",
                 &[("color", "red")][..],
                 "unknown log opt 'color' for json-file log driver",
-            ),
-            (
-                "",
-                &[("max-file", "3")],
-                "max-file cannot be specified without max-size",
             ),
             ("", &[("max-file", "0")], "max-file cannot be less than 1"),
             ("", &[("max-size", "0")], "max-size must be a positive number"),
