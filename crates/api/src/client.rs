@@ -42,6 +42,13 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Certificates or the protocol stand between us and a daemon that is there.
+    #[error("error during connect: {endpoint}: {source}")]
+    Handshake {
+        endpoint: Endpoint,
+        #[source]
+        source: io::Error,
+    },
     /// A daemon was started on demand and did not come up.
     #[error("cannot start the daemon: {reason} (its log is {log})")]
     NotStarted { reason: String, log: String },
@@ -403,6 +410,10 @@ impl Client {
     async fn connect(&self) -> Result<SendRequest<Body>, Error> {
         let connection = self.endpoint.connect().await.map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => Error::Forbidden {
+                endpoint: self.endpoint.clone(),
+                source,
+            },
+            io::ErrorKind::Other | io::ErrorKind::InvalidData => Error::Handshake {
                 endpoint: self.endpoint.clone(),
                 source,
             },

@@ -330,7 +330,11 @@ mod tests {
                 dial
             ]
         );
-        assert!(words("ssh://box/run/x.sock")[4].contains("corten --host unix:///run/x.sock system dial-stdio"));
+        assert!(
+            words("ssh://box/run/x.sock")[4..]
+                .concat()
+                .contains("corten --host unix:///run/x.sock system dial-stdio")
+        );
         for bad in [
             "ssh://",
             "ssh://-oProxyCommand=x",

@@ -176,6 +176,6 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_what_works_today() {
-        assert!(refusal(|host| host.pid_mode = "container:x".to_owned()).contains("PID namespace"));
+        assert!(refusal(|host| host.runtime = Some("kata".to_owned())).contains("another runtime"));
     }
 }
