@@ -7,7 +7,7 @@ UNITS   ?= $(PREFIX)/lib/systemd/system
 TARGET  := $(shell rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')
 BINARY  := target/$(TARGET)/release/corten
 
-.PHONY: help build release test lint unit demo bench install image clean packages
+.PHONY: fuzz help build release test lint unit demo bench install image clean packages
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +29,11 @@ demo: release  ## build, start a daemon, run a limited web server, look at it, c
 test:  ## everything that CI checks
 	@.ci/packages build test
 	.ci/check
+
+fuzz:  ## every endpoint, from docs/openapi.json, with schemathesis; port 2375 of loopback must be free
+	@.ci/packages build test
+	cargo build --package corten
+	ci/fuzz/run target/$(TARGET)/debug/corten
 
 bench: release  ## side by side with the engines that are installed here (bench/README.md)
 	@.ci/packages build bench
