@@ -121,7 +121,7 @@ fn restart_of_one_that_waits_starts_it_at_once_and_counts_anew() {
     let bind = format!("{}:/go", go.display());
     background(
         &daemon,
-        ["--name", "box", "--restart", "always", "--mount", &bind],
+        ["--name", "box", "--restart", "always", "-v", &bind],
         &format!("[ -e /go/now ] || exit 1; {WAIT}"),
     );
     wait_until("it has been restarted a few times", || restarts(&daemon, "box") >= 3);
@@ -188,7 +188,7 @@ fn a_start_by_policy_that_fails_is_tried_again() {
     let bind = format!("type=bind,source={},target=/disk", source.display());
     background(
         &daemon,
-        ["--name", "box", "--restart", "always", "-v", &bind],
+        ["--name", "box", "--restart", "always", "--mount", &bind],
         &format!("echo ready; {WAIT}"),
     );
     daemon.wait_for_log("box", "ready");
