@@ -270,8 +270,11 @@ fn wait_gives_the_exit_code_to_everyone_who_asks() {
 fn top_shows_the_processes_of_the_container_alone() {
     let daemon = daemon();
     background(&daemon, "--name box", "sleep 1000 & sleep 2000 & wait");
+    // Until they have, their arguments are the shell's, which name both.
     wait_until("both sleep", || {
-        daemon.docker("top box").ok().matches("sleep").count() >= 2
+        let top = daemon.docker("top box").ok();
+        let sleeps = |what: &str| top.lines().any(|line| line.ends_with(what));
+        sleeps("sleep 1000") && sleeps("sleep 2000")
     });
     let top = daemon.docker("top box").ok();
     assert!(
