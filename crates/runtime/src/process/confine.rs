@@ -8,7 +8,7 @@ use corten_linux::{process, seccomp};
 use rustix::{
     fs::{FileType, Gid, Uid, fchown, fstat, makedev},
     io::Errno,
-    process::{Pid, Resource, Rlimit, getcwd, ioctl_tiocsctty, prlimit},
+    process::{DumpableBehavior, Pid, Resource, Rlimit, getcwd, ioctl_tiocsctty, prlimit, set_dumpable_behavior},
     thread::{
         CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
         remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -111,7 +111,9 @@ pub(crate) fn become_root() -> Result<(), Failure> {
     let say = || "cannot become root of the user namespace";
     set_thread_groups(&[]).context(say)?;
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).context(say)?;
-    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).context(say)
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).context(say)?;
+    // A change of user lets fs.suid_dumpable decide anew who may look into this process.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context(say)
 }
 
 /// A working directory like /proc/self/fd/7 would leave the process standing outside of its root.
@@ -131,10 +133,14 @@ pub(crate) fn assume(identity: &Identity, bounding: u64) -> Result<(), Failure> 
     set_keep_capabilities(true).context(say)?;
     drop_bounding_set(bounding).context(|| "cannot limit capabilities")?;
     let groups: Vec<_> = identity.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    set_thread_groups(&groups).context(say)?;
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    set_thread_res_gid(gid, gid, gid).context(say)?;
-    set_thread_res_uid(uid, uid, uid).context(say)
+    set_thread_groups(&groups)
+        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| set_thread_res_uid(uid, uid, uid))
+        .map_err(|errno| match errno {
+            Errno::INVAL => Failure::invalid(format!("{}: not in the container's user namespace", say())),
+            errno => Failure::system(say(), &io::Error::from(errno)),
+        })
 }
 
 fn drop_bounding_set(keep: u64) -> io::Result<()> {

@@ -1,11 +1,15 @@
 //! What the shim does for a container in a user namespace: everything that its own process may not do any more.
 //!
 //! Before the clone: it opens what is bound, maps the layers, and fills /dev, for no device can be made in a user
-//! namespace. After it: limits, the cgroups of v1, and last the maps, which make the process somebody.
+//! namespace. After it: limits, the cgroups, and last the maps, which make the process somebody.
 use std::{
     fs::{self, File},
     io::{self, Seek},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::chown,
+    },
+    path::Path,
 };
 
 use corten_linux::{namespace, user_namespace};
@@ -17,10 +21,23 @@ use rustix::{
 use crate::{
     cgroup::manager::Cgroup,
     error::Context,
-    process::{confine, init, plan::ChildPlan},
+    process::{
+        confine, init,
+        plan::{ChildPlan, MountPlan, MountSource},
+    },
     rootfs::{mounts, owners::IdMaps},
     shim::protocol::Failure,
 };
+
+/// Streams of a process belong to the root of its user namespace, so that it can open /dev/stdout.
+pub(crate) fn give_streams(streams: &[Option<OwnedFd>], maps: &IdMaps) -> Result<(), Failure> {
+    let (user, group) = maps.root();
+    for stream in streams.iter().flatten() {
+        fchown(stream, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+            .context(|| "cannot give the container its streams")?;
+    }
+    Ok(())
+}
 
 /// A container's process to be.
 pub(crate) struct Stranger {
@@ -51,16 +68,6 @@ impl Stranger {
         })
     }
 
-    /// Its streams belong to it, so that /dev/stdout can be opened.
-    pub fn own(&self, streams: &[Option<OwnedFd>]) -> Result<(), Failure> {
-        let (user, group) = self.maps.host_user(0).zip(self.maps.host_group(0)).unwrap_or_default();
-        for stream in streams.iter().flatten() {
-            fchown(stream, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
-                .context(|| "cannot give the container its streams")?;
-        }
-        Ok(())
-    }
-
     /// The process waits for the shim's word on its cgroup: that must come after this.
     pub fn introduce(&self, process: Pid, cgroup: &Cgroup) -> Result<(), Failure> {
         let pid = process.as_raw_nonzero().get();
@@ -75,8 +82,35 @@ impl Stranger {
         cgroup
             .enter_legacy(pid)
             .map_err(|error| Failure::system("cannot enter the cgroup", &error))?;
+        self.delegate(cgroup)
+            .context(|| "cannot give the container its cgroup")?;
         let (users, groups) = self.maps.ranges();
         user_namespace::write_maps(process, &users, &groups)
             .context(|| "cannot say who the users of the container's user namespace are")
+    }
+
+    /// A cgroup of v2 that the container may write to belongs to its root, as far as the kernel lets one be given away.
+    fn delegate(&self, cgroup: &Cgroup) -> io::Result<()> {
+        let may_write = |mount: &MountPlan| {
+            let own = matches!(&mount.what, MountSource::Cgroups(view) if view.own_namespace);
+            own && !mount.options.is_read_only()
+        };
+        let Some(directory) = cgroup.record().unified else {
+            return Ok(());
+        };
+        if !self.plan.mounts.iter().any(may_write) {
+            return Ok(());
+        }
+        let (user, group) = self.maps.root();
+        chown(&directory, Some(user), Some(group))?;
+        let files = fs::read_to_string("/sys/kernel/cgroup/delegate")?;
+        for file in files.lines() {
+            // Of controllers that the cgroup does not have.
+            match chown(Path::new(&directory).join(file), Some(user), Some(group)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 }

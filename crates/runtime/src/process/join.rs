@@ -31,18 +31,19 @@ use crate::{
     process::{
         channel::{self, CHANNEL, FromChild},
         confine::{
-            assume, drop_privileges, own_streams, set_limits, set_oom_score, stand_within_root, take_terminal, vector,
-            with_home,
+            assume, become_root, drop_privileges, own_streams, set_limits, set_oom_score, stand_within_root,
+            take_terminal, vector, with_home,
         },
         exec::{ExecPlan, JoinPlan},
         execute::{self, EXIT_CODE},
-        identity,
+        identity, introduce,
         launch::{Child, Streams},
     },
     rootfs::devices,
     shim::protocol::{Failure, FailureKind},
 };
 
+const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 /// Mount, cgroup, UTS, IPC, network: all but the PID namespace, which takes effect on children only.
 const JOINED: u64 = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x4000_0000;
@@ -87,6 +88,9 @@ impl Door {
             Some(_) => None,
             None => Some(pipes(plan.streams, &mut theirs).context(say)?),
         };
+        if let Some(maps) = &container.user {
+            introduce::give_streams(&theirs, maps)?;
+        }
         let (channel, child_channel) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(say)?;
         let cgroup = container.cgroup();
@@ -94,6 +98,7 @@ impl Door {
             plan: &plan.child,
             terminal: plan.terminal,
             container: container.pidfd.as_fd(),
+            own_users: container.user.is_some(),
             cgroup,
             channel: child_channel.as_fd(),
             stdio: theirs.each_ref().map(|fd| fd.as_ref().unwrap_or(&null).as_fd()),
@@ -150,6 +155,8 @@ struct Inheritance<'a> {
     plan: &'a JoinPlan,
     terminal: Option<(u16, u16)>,
     container: BorrowedFd<'a>,
+    /// Is the container in a user namespace of its own?
+    own_users: bool,
     cgroup: &'a Cgroup,
     channel: BorrowedFd<'a>,
     stdio: [BorrowedFd<'a>; 3],
@@ -206,13 +213,19 @@ fn become_program(inheritance: &Inheritance, channel: BorrowedFd, container: Own
         .map_err(|error| Failure::system("cannot enter the cgroup", &error))?;
     setrlimit(Resource::Nofile, *inheritance.open_files).context(|| "cannot set the limit of open files")?;
     set_limits(None, &plan.rlimits)?;
-    namespace::enter(container.as_fd(), JOINED).map_err(|error| match error.raw_os_error() {
+    // In one call: it takes the host's capabilities to enter what may belong to several user namespaces, and they are gone
+    // with the user namespace.
+    let users = if inheritance.own_users { CLONE_NEWUSER } else { 0 };
+    namespace::enter(container.as_fd(), JOINED | users).map_err(|error| match error.raw_os_error() {
         Some(number) if number == Errno::SRCH.raw_os_error() => {
             Failure::new(FailureKind::Gone, "the container has ended")
         }
         _ => Failure::system("cannot join the container's namespaces", &error),
     })?;
     drop(container);
+    if inheritance.own_users {
+        become_root()?;
+    }
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open("/", directory, Mode::empty()).context(|| "cannot open the container's root")?;
     setsid().context(|| "cannot make a session")?;

@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid},
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, umask, waitid},
 };
 
 use crate::{
@@ -23,10 +23,13 @@ use crate::{
     process::{
         channel::{self, FromChild},
         init::{self, Inheritance},
-        introduce::Stranger,
+        introduce::{self, Stranger},
         plan::ShimPlan,
     },
-    rootfs::owners::{self, IdMaps},
+    rootfs::{
+        owners::{self, IdMaps},
+        stranger::become_for_files,
+    },
     shim::protocol::{Failure, FailureKind},
 };
 
@@ -51,7 +54,7 @@ pub(crate) struct Child {
     channel: Option<OwnedFd>,
     streams: Option<Streams>,
     /// Who is who in its user namespace.
-    user: Option<IdMaps>,
+    pub user: Option<IdMaps>,
     /// The container's namespaces, held so that its exit need not wait for their teardown.
     _held: Vec<OwnedFd>,
     undo: bool,
@@ -146,15 +149,24 @@ pub(crate) fn clone_child(
         None => (None, handed),
         Some(maps) => {
             let mut stranger = Stranger::prepare(maps, file, child_offset, handed)?;
-            stranger.own(&theirs)?;
+            introduce::give_streams(&theirs, maps)?;
             let sources = std::mem::take(&mut stranger.sources);
             (Some(stranger), sources)
         }
     };
     let cgroup = plan.cgroup.unified.is_some().then(|| make_cgroup(plan)).transpose()?;
     let into = cgroup.as_ref().and_then(Cgroup::unified_fd);
+    if let Some(maps) = &plan.user {
+        // What a new namespace begins with, such as the directory of message queues, belongs to whoever makes it.
+        let (user, group) = maps.root();
+        become_for_files(user, group).context(|| "cannot be the container's root for files")?;
+    }
     // SAFETY: the shim has one thread.
-    let mut child = match unsafe { process::clone3(CloneFlags::from_bits_retain(namespaces), into) } {
+    let cloned = unsafe { process::clone3(CloneFlags::from_bits_retain(namespaces), into) };
+    if plan.user.is_some() && !matches!(cloned, Ok(Cloned::Child)) {
+        become_for_files(0, 0).context(|| "cannot be the host's root again")?;
+    }
+    let mut child = match cloned {
         Ok(Cloned::Child) => init::run(Inheritance {
             plan: file,
             plan_offset: child_offset,
@@ -192,7 +204,11 @@ pub(crate) fn clone_child(
 }
 
 fn make_cgroup(plan: &ShimPlan) -> Result<Cgroup, Failure> {
-    manager::create(&plan.cgroup).map_err(|error| Failure {
+    // A container whose root is not the host's looks into it as anybody may.
+    let before = umask(Mode::from_raw_mode(0o022));
+    let made = manager::create(&plan.cgroup);
+    umask(before);
+    made.map_err(|error| Failure {
         kind: FailureKind::Invalid,
         ..Failure::system("cannot make the cgroup", &error)
     })

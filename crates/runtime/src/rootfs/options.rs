@@ -55,6 +55,10 @@ impl From<Spread> for Propagation {
 }
 
 impl Options {
+    pub fn is_read_only(&self) -> bool {
+        self.set & RDONLY != 0
+    }
+
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Options {
         let mut options = Options::default();
         for word in words {

@@ -42,7 +42,7 @@ impl IdMaps {
     }
 
     /// The maps as the kernel takes them.
-    pub(crate) fn ranges(&self) -> (Vec<user_namespace::IdRange>, Vec<user_namespace::IdRange>) {
+    pub fn ranges(&self) -> (Vec<user_namespace::IdRange>, Vec<user_namespace::IdRange>) {
         (IdMaps::kernel(&self.users), IdMaps::kernel(&self.groups))
     }
 
@@ -53,6 +53,13 @@ impl IdMaps {
 
     pub fn host_group(&self, id: u32) -> Option<u32> {
         outside(&self.groups, id)
+    }
+
+    /// Who the container's root is for the host: user, group.
+    pub fn root(&self) -> (u32, u32) {
+        self.host_user(0)
+            .zip(self.host_group(0))
+            .expect("whoever makes maps begins with root")
     }
 }
 

@@ -103,7 +103,7 @@ impl Stack {
     /// all capabilities over files.
     fn make(&self, stage: &Path, maps: &IdMaps) -> Result<OwnedFd, Failure> {
         let say = || "cannot be the container's root for the file system";
-        let (user, group) = maps.host_user(0).zip(maps.host_group(0)).unwrap_or_default();
+        let (user, group) = maps.root();
         become_for_files(user, group).context(say)?;
         let made = self.make_as_somebody(stage);
         become_for_files(0, 0).context(say)?;
@@ -119,7 +119,9 @@ impl Stack {
     }
 }
 
-fn become_for_files(user: u32, group: u32) -> std::io::Result<()> {
+/// From now on this thread makes files as this user, and may do with files what root may. Mounts that show other owners, and
+/// file systems of user namespaces, take no files of a user whom they do not know: the host's root is none of theirs.
+pub fn become_for_files(user: u32, group: u32) -> std::io::Result<()> {
     user_namespace::set_file_system_ids(user, group)?;
     let held = capabilities(None)?;
     let all = CapabilitySets {
