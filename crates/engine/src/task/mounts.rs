@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 use corten_api::types::container::HostConfig;
 use oci_spec::runtime::Mount;
 
-use crate::container::{
-    mode::NetworkMode,
-    record::{MountPoint, Record},
-};
+use crate::container::record::{MountPoint, Record};
 
 /// Of /dev/shm where nothing else is said.
 pub const DEFAULT_SHM_BYTES: i64 = 64 << 20;
@@ -26,21 +23,11 @@ pub struct EtcFiles {
 /// Where they are in a container.
 pub const WRITTEN: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
 
-/// All mounts, in the order of mounting. `init` is the program to run as process 1, where one is wanted; `stranger` says
-/// that the container is in a user namespace of its own.
-pub fn all(
-    record: &Record,
-    files: &EtcFiles,
-    writable_cgroups: bool,
-    init: Option<&Path>,
-    stranger: bool,
-) -> Vec<Mount> {
+/// All mounts, in the order of mounting. `init` is the program to run as process 1, where one is wanted.
+pub fn all(record: &Record, files: &EtcFiles, writable_cgroups: bool, init: Option<&Path>) -> Vec<Mount> {
     let host = &record.host_config;
     let taken = |target: &str| record.mounts.iter().any(|mount| mount.destination == target);
     let mut mounts = defaults(host, writable_cgroups);
-    if stranger {
-        borrow_from_host(record, &mut mounts);
-    }
     mounts.retain(|mount| !taken(&mount.destination().to_string_lossy()));
     let mut later = Vec::new();
     for (source, target) in [&files.resolv_conf, &files.hostname, &files.hosts]
@@ -119,20 +106,6 @@ fn defaults(host: &HostConfig, writable_cgroups: bool) -> Vec<Mount> {
         }
     }
     mounts
-}
-
-/// What shows a namespace that belongs to the host, or to another container, can only be mounted by who that belongs to:
-/// a container in a user namespace has it bound.
-fn borrow_from_host(record: &Record, mounts: &mut Vec<Mount>) {
-    let host = &record.host_config;
-    let shares_network = matches!(NetworkMode::of(&record.config, host), NetworkMode::Container(_));
-    let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"];
-    if shares_network && let Some(sys) = mounts.iter_mut().find(|mount| mount.destination() == Path::new("/sys")) {
-        *sys = bind(Path::new("/sys"), "/sys", &options);
-    }
-    if host.ipc_mode == "host" || host.ipc_mode.starts_with("container:") {
-        mounts.retain(|mount| mount.destination() != Path::new("/dev/mqueue"));
-    }
 }
 
 /// A mount of the user's.

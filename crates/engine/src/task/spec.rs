@@ -103,7 +103,6 @@ pub fn build(record: &Record, surroundings: &Surroundings<'_>) -> Result<Spec> {
         surroundings.files,
         security.writable_cgroups,
         surroundings.init,
-        surroundings.user.is_some(),
     )));
     spec.set_linux(Some(linux));
     spec.set_annotations((!record.annotations.is_empty()).then(|| {

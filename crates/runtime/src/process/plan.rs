@@ -76,6 +76,8 @@ pub(crate) struct ChildPlan {
     pub new_mount_namespace: bool,
     /// Then the shim does what a process there may not: see `process::introduce`.
     pub user_namespace: bool,
+    /// `CLONE_NEW*` of those namespaces that are not the container's own.
+    pub foreign: u64,
     pub loopback: bool,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
@@ -186,10 +188,10 @@ pub(crate) struct Capabilities {
 const NEWNS: u64 = 0x0002_0000;
 const NEWCGROUP: u64 = 0x0200_0000;
 const NEWUTS: u64 = 0x0400_0000;
-const NEWIPC: u64 = 0x0800_0000;
+pub(crate) const NEWIPC: u64 = 0x0800_0000;
 pub(crate) const NEWUSER: u64 = 0x1000_0000;
-const NEWPID: u64 = 0x2000_0000;
-const NEWNET: u64 = 0x4000_0000;
+pub(crate) const NEWPID: u64 = 0x2000_0000;
+pub(crate) const NEWNET: u64 = 0x4000_0000;
 
 /// Docker's, and every shell's.
 pub(crate) const UMASK: u32 = 0o022;
@@ -207,6 +209,10 @@ pub fn compile(request: &TaskRequest) -> Result<Plan, Error> {
     let mut shim = shim_plan(request, &linux, &namespaces)?;
     let mut child = child_plan(request, process, &linux, namespaces, &shim.cgroup)?;
     (shim.hooks, child.hooks) = hooks::compile(spec, &request.id, request.bundle.as_ref())?;
+    if child.user_namespace && !child.hooks.create.is_empty() {
+        // They are the host's programs, and would run as nobody who may read what they are told of.
+        return Err(Error::not_implemented("a createContainer hook in a user namespace"));
+    }
     Ok(Plan { shim, child })
 }
 
@@ -322,6 +328,9 @@ fn user_maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>, E
         groups: ranges(linux.gid_mappings()),
     };
     match (namespaces.owns(NEWUSER), maps.users.is_empty(), maps.groups.is_empty()) {
+        (true, false, false) if maps.host_user(0).zip(maps.host_group(0)).is_none() => {
+            Err(Error::invalid("a user namespace needs a user 0 and a group 0"))
+        }
         (true, false, false) => Ok(Some(maps)),
         (true, ..) => Err(Error::invalid("a user namespace needs mappings of users and of groups")),
         (false, true, true) => Ok(None),
@@ -376,6 +385,7 @@ fn child_plan(
         new_cgroup_namespace: namespaces.new & NEWCGROUP != 0,
         new_mount_namespace: namespaces.new & NEWNS != 0,
         user_namespace: namespaces.new & NEWUSER != 0,
+        foreign: (NEWPID | NEWNET | NEWIPC) & !namespaces.new,
         loopback: namespaces.new & NEWNET != 0,
         hostname: uts_name(spec.hostname(), &namespaces, "hostname")?,
         domainname: uts_name(spec.domainname(), &namespaces, "domain name")?,
@@ -785,6 +795,33 @@ mod tests {
         spec["linux"]["namespaces"] = json!([{"type": "mount"}]);
         let message = compile(&request(spec)).unwrap_err().to_string();
         assert!(message.ends_with("is not allowed in the host's namespace"), "{message}");
+    }
+
+    #[test]
+    fn a_user_namespace_has_a_root_and_no_programs_of_the_host() {
+        let mut spec = spec();
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let from = |first: u32| json!([{"containerID": first, "hostID": 100_000, "size": 10}]);
+        (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]) = (from(0), from(0));
+        let plan = compile(&request(spec.clone())).unwrap();
+        assert_eq!(plan.shim.user.unwrap().root(), (100_000, 100_000));
+        let refused = |spec: serde_json::Value| {
+            let request = TaskRequest {
+                bundle: Some(PathBuf::from("/bundle")),
+                ..request(spec)
+            };
+            compile(&request).unwrap_err().to_string()
+        };
+        let hooks = json!({"createContainer": [{"path": "/bin/true"}]});
+        spec["hooks"] = hooks;
+        let message = refused(spec.clone());
+        assert_eq!(
+            message,
+            "a createContainer hook in a user namespace is not implemented yet"
+        );
+        spec["linux"]["gidMappings"] = from(1);
+        assert_eq!(refused(spec), "a user namespace needs a user 0 and a group 0");
     }
 
     #[test]

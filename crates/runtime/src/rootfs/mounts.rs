@@ -13,18 +13,22 @@ use corten_linux::{
     fd::{self, Make},
     mount::{self, Attributes, Propagation},
     namespace,
+    process::{self, CloneFlags, Cloned},
+    socket,
 };
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, open},
     io::Errno,
     mount::{MountAttrFlags, OpenTreeFlags, fsconfig_set_flag, fsconfig_set_string, open_tree},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    process::{DumpableBehavior, WaitId, WaitIdOptions, set_dumpable_behavior, waitid},
 };
 
 use crate::{
     error::Context,
     process::{
         gate::Gate,
-        plan::{ChildPlan, MountPlan, MountSource, RootfsPlan},
+        plan::{ChildPlan, MountPlan, MountSource, NEWIPC, NEWNET, NEWPID, RootfsPlan},
     },
     rootfs::{
         cgroups, devices, overlay,
@@ -33,6 +37,9 @@ use crate::{
     },
     shim::protocol::Failure,
 };
+
+/// Where the root file system of a container in a user namespace is, in its own mount namespace, until it becomes the root.
+pub const STAGE_OF_STRANGERS: &str = "/dev";
 
 /// Detached mounts of what is bound, in the order of the plan; `None` for those that are made later.
 pub(crate) struct Sources {
@@ -48,7 +55,7 @@ impl Sources {
         let root = fds.next().ok_or_else(missing)?;
         let mut binds = Vec::with_capacity(plan.mounts.len());
         for mount in &plan.mounts {
-            let wanted = comes_from_outside(mount) || devices::is_home(plan, mount);
+            let wanted = comes_from_outside(mount) || devices::is_home(plan, mount) || is_foreign(plan, mount);
             binds.push(match wanted {
                 true => Some(fds.next().ok_or_else(missing)?),
                 false => None,
@@ -63,6 +70,21 @@ fn comes_from_outside(mount: &MountPlan) -> bool {
         mount.what,
         MountSource::Bind { .. } | MountSource::Handed(_) | MountSource::Namespace(_)
     )
+}
+
+/// Does this show a namespace that belongs to another user namespace? Then only the shim may mount it, which is where the
+/// container will be.
+fn is_foreign(plan: &ChildPlan, mount: &MountPlan) -> bool {
+    let MountSource::Filesystem { kind, .. } = &mount.what else {
+        return false;
+    };
+    let shown = match kind.as_str() {
+        "proc" => NEWPID,
+        "sysfs" => NEWNET,
+        "mqueue" => NEWIPC,
+        _ => 0,
+    };
+    plan.user_namespace && plan.foreign & shown != 0
 }
 
 /// For a container in a user namespace, whose process could neither open these nor mount them: in its shim.
@@ -83,6 +105,14 @@ pub(crate) fn open_for_stranger(
         sources.extend(bind);
         if devices::is_home(plan, mount) {
             sources.push(devices::home(plan, mount, maps)?);
+        }
+        if let (true, MountSource::Filesystem { kind, source }) = (is_foreign(plan, mount), &mount.what) {
+            let say = || format!("cannot mount {kind} at {}", mount.target.display());
+            let context = match kind.as_str() {
+                "proc" => open_proc_of_children(),
+                kind => mount::open_filesystem(kind),
+            };
+            sources.push(set_up(context.context(say)?, mount, kind, source.as_deref(), &[])?);
         }
     }
     Ok(sources)
@@ -160,7 +190,7 @@ pub(crate) fn cut_off() -> Result<(), Failure> {
 pub(crate) fn assemble(plan: &ChildPlan, sources: Sources, gate: &mut Gate) -> Result<OwnedFd, Failure> {
     // A stranger may not look into the task's directory; it has its devices already.
     let stage = if plan.user_namespace {
-        Path::new("/dev")
+        Path::new(STAGE_OF_STRANGERS)
     } else {
         &plan.stage
     };
@@ -298,7 +328,42 @@ pub(crate) fn make_filesystem(
     more: &[(&str, String)],
 ) -> Result<OwnedFd, Failure> {
     let say = || format!("cannot mount {kind} at {}", mount.target.display());
-    let context = mount::open_filesystem(kind).context(say)?;
+    set_up(mount::open_filesystem(kind).context(say)?, mount, kind, source, more)
+}
+
+/// The proc file system of the PID namespace that children of this process are in, not set up yet: it is that of whoever
+/// opens it.
+fn open_proc_of_children() -> io::Result<OwnedFd> {
+    // Nobody in that namespace looks into the child.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: the shim has one thread.
+    match unsafe { process::clone3(CloneFlags::empty(), None)? } {
+        Cloned::Child => {
+            if let Ok(context) = mount::open_filesystem("proc") {
+                let _ = socket::send(theirs.as_fd(), b"x", &[context.as_fd()]);
+            }
+            process::exit_now(0)
+        }
+        Cloned::Parent { pidfd, .. } => {
+            drop(theirs);
+            let received = socket::receive(ours.as_fd(), &mut [0]);
+            while let Err(Errno::INTR) = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {}
+            let (_, mut fds) = received?;
+            fds.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+    }
+}
+
+/// Sets a file system up that was opened.
+fn set_up(
+    context: OwnedFd,
+    mount: &MountPlan,
+    kind: &str,
+    source: Option<&str>,
+    more: &[(&str, String)],
+) -> Result<OwnedFd, Failure> {
+    let say = || format!("cannot mount {kind} at {}", mount.target.display());
     let configure = || -> io::Result<()> {
         if let Some(source) = source.filter(|source| !source.is_empty()) {
             fsconfig_set_string(&context, "source", source)?;
