@@ -18,6 +18,7 @@ pub mod layer {
     pub mod extract;
     pub mod header;
     pub mod make;
+    pub mod owners;
     pub mod pack;
     pub mod pax;
     pub mod sparse;

@@ -252,6 +252,7 @@ fn unpack(pieces: Pieces, directory: &str, renames: &[(String, String)]) -> Resu
         shown: directory.as_bytes(),
         keep_kinds: true,
         owner: Owner::Unchanged,
+        owners: None,
     };
     let mut reader = Reader::new(pieces);
     extract(&mut reader, target, &mut |entry| {

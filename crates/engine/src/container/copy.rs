@@ -14,7 +14,7 @@ use corten_linux::{
     fd::{self, open_in_root},
     transfer::Sink,
 };
-use corten_runtime::process::identity;
+use corten_runtime::{process::identity, rootfs::stranger::become_for_files};
 use corten_store::layer::{
     compress::{self, MAGIC, Peeked},
     error::LayerError,
@@ -90,6 +90,7 @@ impl Outgoing {
     pub fn write(self, sink: &mut dyn Sink) -> io::Result<()> {
         let rules = Rules {
             hidden_mounts: self.files.hidden_mounts(),
+            owners: self.files.owners.clone(),
         };
         on_a_deep_stack(|| {
             let mut packer = Packer::new(sink, rules);
@@ -118,8 +119,14 @@ pub async fn write(
             archive,
             handle: handle_of_reader,
         };
-        on_a_deep_stack(|| extract_into(&files, &reference, &options, archive))
-            .map_err(|error| files_failed().because(error))?
+        let extract = || {
+            if let Some((user, group)) = files.maker {
+                // The thread ends with its work.
+                become_for_files(user, group).map_err(|error| files_failed().because(error))?;
+            }
+            extract_into(&files, &reference, &options, archive)
+        };
+        on_a_deep_stack(extract).map_err(|error| files_failed().because(error))?
     })
     .await?;
     tell(handle, "extract-to-dir").await;
@@ -190,6 +197,7 @@ fn extract_into(files: &Files, reference: &str, options: &WriteOptions, archive:
         shown: path.as_bytes(),
         keep_kinds: options.keep_kinds,
         owner,
+        owners: files.owners.as_ref(),
     };
     let archive = inflated(archive).map_err(extraction)?;
     let mut reader = Reader::new(archive);

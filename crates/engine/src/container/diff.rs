@@ -77,7 +77,11 @@ impl Export {
     /// Writes the archive, on a thread that may wait for whoever reads it.
     pub fn write(self, sink: &mut dyn Sink) -> io::Result<()> {
         on_a_deep_stack(|| {
-            let mut packer = Packer::new(sink, Rules::default());
+            let rules = Rules {
+                owners: self.files.owners.clone(),
+                ..Rules::default()
+            };
+            let mut packer = Packer::new(sink, rules);
             packer.add_contents(self.files.root(), b"")?;
             self.files.check_there()?;
             Ok(packer.finish()?)

@@ -6,12 +6,16 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use corten_linux::fd;
-use corten_runtime::rootfs::view::{self, Access, Bind, Layers};
+use corten_runtime::rootfs::{
+    owners::{IdMaps, Owners as Shown},
+    view::{self, Access, Bind, Layers},
+};
+use corten_store::layer::owners::Owners;
 use rustix::fs::OFlags;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, watch};
 
@@ -21,9 +25,11 @@ use crate::{
         handle::{Command, Handle, Snapshot},
         record::{MountPoint, Record},
         state::Phase,
+        user_namespace,
     },
     context::{Context, blocking},
     error::{Error, Result},
+    task::mounts::WRITTEN,
 };
 
 /// What the tree is opened for.
@@ -40,6 +46,10 @@ pub enum Purpose {
 pub struct Files {
     root: Option<OwnedFd>,
     pub record: Arc<Record>,
+    /// Who owns what for the container, where that is not who the tree says.
+    pub owners: Option<Owners>,
+    /// Who makes files there, where that is not the host's root.
+    pub maker: Option<(u32, u32)>,
     watch: watch::Receiver<Snapshot>,
     /// The work directory of a volatile mount.
     volatile: Option<PathBuf>,
@@ -95,7 +105,7 @@ pub async fn open(context: &Arc<Context>, handle: &Handle, purpose: Purpose) -> 
             return Err(Error::not_found(format!("No such container: {}", handle.id)));
         }
         let opened = match snapshot.state.phase.is_running() {
-            true => of_running(handle, &snapshot, purpose).await?,
+            true => of_running(context, handle, &snapshot, purpose).await?,
             false => at_rest(context, handle, purpose).await?,
         };
         if let Some(files) = opened {
@@ -105,10 +115,12 @@ pub async fn open(context: &Arc<Context>, handle: &Handle, purpose: Purpose) -> 
 }
 
 /// `None` when it does not run any more, or again.
-async fn of_running(handle: &Handle, before: &Snapshot, purpose: Purpose) -> Result<Option<Files>> {
+async fn of_running(context: &Context, handle: &Handle, before: &Snapshot, purpose: Purpose) -> Result<Option<Files>> {
     let Some((pid, pidfd)) = handle.ask(|reply| Command::Process { reply }).await? else {
         return Ok(None);
     };
+    // Of the process that was asked for, as it lives when its root is opened.
+    let users = user_namespace::of_task(&context.store.layout().task(&handle.id))?;
     // After the question: a start holds the supervisor and waits for this lock.
     let shared = match purpose {
         Purpose::Write => Some(Arc::clone(&handle.writing).read_owned().await),
@@ -124,6 +136,8 @@ async fn of_running(handle: &Handle, before: &Snapshot, purpose: Purpose) -> Res
     };
     Ok(Some(Files {
         root: Some(root),
+        maker: users.as_ref().map(IdMaps::root),
+        owners: users.map(|maps| owners(&maps, Vec::new())),
         record: Arc::clone(&before.record),
         watch: handle.watch.clone(),
         volatile: None,
@@ -151,17 +165,57 @@ async fn at_rest(context: &Arc<Context>, handle: &Handle, purpose: Purpose) -> R
             Purpose::Write => view::at_rest(&layers, &binds(&context, &record), Access::Write),
         };
         let root = root.map_err(|error| failed().because(error))?;
-        Ok((root, record, layers.work))
+        let owners = match purpose {
+            Purpose::Root => None,
+            Purpose::Read | Purpose::Write => owners_at_rest(&context, &record, root.as_fd())?,
+        };
+        Ok((root, owners, record, layers.work))
     });
-    let (root, record, work) = opened.await?;
+    let (root, owners, record, work) = opened.await?;
     Ok(Some(Files {
         root: Some(root),
         record,
+        owners,
+        maker: None,
         watch: handle.watch.clone(),
         volatile: alone.is_some().then_some(work),
         _shared: None,
         _alone: alone,
     }))
+}
+
+fn owners(maps: &IdMaps, plain_mounts: Vec<u64>) -> Owners {
+    let (users, groups) = maps.ranges();
+    Owners {
+        users,
+        groups,
+        plain_mounts,
+    }
+}
+
+/// On the disk only what is bound from the host has the host's owners.
+fn owners_at_rest(context: &Context, record: &Record, root: BorrowedFd) -> Result<Option<Owners>> {
+    let Some(maps) = user_namespace::maps(context, &record.host_config) else {
+        return Ok(None);
+    };
+    let mount_of = |target: &Path| {
+        let place = fd::open_in_root(root, target, OFlags::PATH).ok()?;
+        fd::mount_id(place.as_fd()).ok()
+    };
+    let mapped = user_namespace::owners(context, record, &WRITTEN);
+    let is_plain = |target: &str| {
+        let mut of_target = mapped.iter().filter(|(mapped, _)| mapped == Path::new(target));
+        of_target.any(|(_, owners)| matches!(owners, Shown::Maps(_)))
+    };
+    let (mut plain, mut foreign) = (Vec::new(), Vec::new());
+    for Bind { target, .. } in binds(context, record) {
+        let mounts = if is_plain(&target) { &mut plain } else { &mut foreign };
+        mounts.extend(mount_of(Path::new(&target)));
+    }
+    // A link of the container's may make one target of two.
+    plain.retain(|mount| !foreign.contains(mount));
+    plain.push(fd::mount_id(root).map_err(|error| failed().because(error))?);
+    Ok(Some(owners(maps, plain)))
 }
 
 fn failed() -> Error {

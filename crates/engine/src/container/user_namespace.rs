@@ -1,8 +1,16 @@
 //! Whether a container has a user namespace of its own, and what cannot be together with one.
-use std::path::PathBuf;
+use std::{
+    fs, io,
+    os::unix::fs::fchown,
+    path::{Path, PathBuf},
+};
 
 use corten_api::types::container::HostConfig;
 use corten_runtime::rootfs::owners::{IdMaps, Owners};
+use rustix::{
+    fs::{Mode, OFlags, mkdirat, open, openat},
+    io::Errno,
+};
 
 use crate::{
     container::{
@@ -67,6 +75,52 @@ pub fn owners(context: &Context, record: &Record, files: &[&str]) -> Vec<(PathBu
         }
     }
     owners
+}
+
+/// In a task's directory: who is who in a container that runs, whatever the daemon's option has become meanwhile.
+const FILE: &str = "users";
+
+/// Writes it down, for [`of_task`].
+pub fn write_down(directory: &Path, maps: &IdMaps) -> io::Result<()> {
+    fs::write(directory.join(FILE), serde_json::to_vec(maps)?)
+}
+
+/// `None` for a container in no user namespace of its own.
+pub fn of_task(directory: &Path) -> Result<Option<IdMaps>> {
+    let read = || match fs::read(directory.join(FILE)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    read().map_err(|error| Error::system("cannot tell who the container's users are").because(error))
+}
+
+/// Makes a bind's source with what is missing above it. As with Docker all of that belongs to the container's root.
+pub fn make_source(context: &Context, host: &HostConfig, source: &str) -> Result<()> {
+    let made = match maps(context, host).map(IdMaps::root) {
+        None => fs::create_dir_all(source),
+        Some(owner) => make_for(owner, Path::new(source)),
+    };
+    made.map_err(|error| Error::invalid(format!("error while creating mount source path '{source}'")).because(error))
+}
+
+/// No new name is walked twice: another container may write where these directories are made.
+fn make_for((user, group): (u32, u32), path: &Path) -> io::Result<()> {
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut here = open(there, directory, Mode::empty())?;
+    for name in path.strip_prefix(there).unwrap_or(path) {
+        let made = match mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
+        here = openat(&here, name, directory | OFlags::NOFOLLOW, Mode::empty())?;
+        if made {
+            fchown(&here, Some(user), Some(group))?;
+        }
+    }
+    Ok(())
 }
 
 fn is_plain(context: &Context, point: &MountPoint) -> bool {

@@ -42,7 +42,7 @@ pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: OwnedFd, discarded: Owned
         discarded,
         discards: 0,
         late: Vec::new(),
-        maker: Maker::new(Owner::Archived),
+        maker: Maker::new(Owner::Archived, None),
         applied: Applied::default(),
     };
     while let Some(entry) = reader.next_entry()? {

@@ -17,17 +17,15 @@ use std::{
 
 use corten_linux::fd::open_in_root;
 use rustix::{
-    fs::{
-        AtFlags, FileType, Mode, OFlags, RawMode, Statx, StatxFlags, fstat, ftruncate, linkat, mkdirat, openat, statat,
-        statx, unlinkat,
-    },
+    fs::{AtFlags, FileType, Mode, OFlags, RawMode, fstat, ftruncate, linkat, mkdirat, openat, statat, unlinkat},
     io::Errno,
 };
 
 use crate::layer::{
     error::{LayerError, printable},
     make::{Late, Maker, Owner, Place},
-    pack::{is_pseudo, sorted_names, stat_of},
+    owners::Owners,
+    pack::{is_pseudo, look, sorted_names, stat_of},
     tar::{Entry, Kind, Reader},
     walk::{clean, split},
 };
@@ -53,6 +51,8 @@ pub struct Target<'a> {
     /// A directory does not take the place of something else, nor the other way round.
     pub keep_kinds: bool,
     pub owner: Owner,
+    /// Who the archive's owners are in the tree, where they are others.
+    pub owners: Option<&'a Owners>,
 }
 
 /// Extracts all entries, each after `change` has seen it. Returns how many there were.
@@ -63,7 +63,7 @@ pub fn extract<R: BufRead>(
 ) -> Result<u64, LayerError> {
     let mut extractor = Extractor {
         target,
-        maker: Maker::new(target.owner),
+        maker: Maker::new(target.owner, target.owners.cloned()),
         parents: HashMap::new(),
         late: Vec::new(),
     };
@@ -291,7 +291,8 @@ impl Extractor<'_> {
             Err(Errno::NOENT) if !create => return Ok(None),
             Err(Errno::NOENT) => {
                 match mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => self.maker.own_parent(above.as_fd(), name, entry)?,
+                    Err(Errno::EXIST) => {}
                     Err(error) => return Err(LayerError::file(entry, "create its directory")(error)),
                 }
                 openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?
@@ -367,11 +368,6 @@ fn open_mounted(place: &Place<'_>) -> Result<OwnedFd, LayerError> {
     Ok(file)
 }
 
-fn look(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Statx, Errno> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    statx(parent, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
-}
-
 /// Removes a directory with everything in it, but nothing of another mount and nothing that something is mounted on.
 fn remove_tree(parent: BorrowedFd<'_>, name: &[u8], mount: u64, depth: usize) -> Result<(), Errno> {
     if depth > MAX_DEPTH {
@@ -445,6 +441,7 @@ mod tests {
                 shown: b"/here",
                 keep_kinds,
                 owner: Owner::Archived,
+                owners: None,
             };
             extract(&mut Reader::new(archive), target, &mut |_| ())
         }

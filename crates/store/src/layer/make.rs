@@ -3,6 +3,7 @@
 //! Every call is relative to the parent's descriptor, and none follows a link in the last component: what somebody else
 //! puts in the entry's place at the wrong moment may get its owner and mode, but only where it stands.
 use std::{
+    borrow::Cow,
     io::{self, BufRead},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     rc::Rc,
@@ -18,6 +19,8 @@ use rustix::{
 
 use crate::layer::{
     error::LayerError,
+    owners::{CAPABILITY, Owners},
+    pack::{look, stat_of},
     tar::{Entry, Kind, Reader},
     walk::set_xattr,
 };
@@ -54,6 +57,8 @@ pub enum Owner {
 #[derive(Debug)]
 pub(crate) struct Maker {
     owner: Owner,
+    /// Who that is in the tree, where it is not who the archive says.
+    owners: Option<Owners>,
     /// Mode bits that the process's umask takes away.
     missing_bits: u32,
 }
@@ -67,9 +72,10 @@ pub(crate) struct Late {
 }
 
 impl Maker {
-    pub fn new(owner: Owner) -> Maker {
+    pub fn new(owner: Owner, owners: Option<Owners>) -> Maker {
         Maker {
             owner,
+            owners,
             missing_bits: umask(),
         }
     }
@@ -79,22 +85,55 @@ impl Maker {
         mode & 0o7000 != 0 || mode & self.missing_bits != 0
     }
 
-    /// What a new file's owner has to be changed to.
-    fn owner(&self, entry: &Entry) -> Option<(Uid, Gid)> {
-        let (user, group) = match self.owner {
+    /// What a file's owner has to be changed to; `new` when it was just made, by this process. `mount` says where it is.
+    fn owner(
+        &self,
+        entry: &Entry,
+        new: bool,
+        place: &Place<'_>,
+        mount: impl FnOnce() -> Result<u64, Errno>,
+    ) -> Result<Option<(Uid, Gid)>, LayerError> {
+        let owner = match self.owner {
             Owner::Archived => (entry.uid, entry.gid),
             Owner::Given(user, group) => (user, group),
-            Owner::Unchanged => return None,
+            Owner::Unchanged => return Ok(None),
         };
-        ((user, group) != (0, 0)).then(|| (Uid::from_raw(user), Gid::from_raw(group)))
+        let (user, group) = self.in_tree(owner, place.entry, mount)?;
+        Ok(((user, group) != (0, 0) || !new).then(|| (Uid::from_raw(user), Gid::from_raw(group))))
     }
 
-    /// What a file that was there before has to be changed to.
-    fn replaced_owner(&self, entry: &Entry) -> Option<(Uid, Gid)> {
-        match self.owner {
-            Owner::Unchanged => None,
-            _ => self.owner(entry).or(Some((Uid::ROOT, Gid::ROOT))),
+    fn in_tree(
+        &self,
+        owner: (u32, u32),
+        entry: &[u8],
+        mount: impl FnOnce() -> Result<u64, Errno>,
+    ) -> Result<(u32, u32), LayerError> {
+        let Some(owners) = &self.owners else { return Ok(owner) };
+        let mount = mount().map_err(LayerError::file(entry, "tell where it is"))?;
+        owners.in_tree(mount, owner).ok_or_else(|| {
+            let (user, group) = owner;
+            let problem = format!("its owner {user}:{group} is not in the container's user namespace");
+            LayerError::entry(entry, problem)
+        })
+    }
+
+    /// An attribute's value, as a file in the tree has it.
+    fn attribute<'a>(&self, key: &[u8], value: &'a [u8], file: BorrowedFd<'_>) -> Result<Cow<'a, [u8]>, Errno> {
+        match &self.owners {
+            Some(owners) if key == CAPABILITY => Ok(owners.capabilities_in_tree(mount_of(file)?, value).into()),
+            _ => Ok(value.into()),
         }
+    }
+
+    /// Owner of a directory that the archive does not have, but things in it.
+    pub fn own_parent(&self, above: BorrowedFd<'_>, name: &[u8], entry: &[u8]) -> Result<(), LayerError> {
+        let (user, group) = self.in_tree((0, 0), entry, || mount_of(above))?;
+        if (user, group) == (0, 0) {
+            return Ok(());
+        }
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        chownat(above, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(LayerError::file(entry, "set the owner of its directory"))
     }
 
     pub fn create_file(&self, entry: &Entry, place: &Place<'_>) -> Result<OwnedFd, Errno> {
@@ -120,19 +159,17 @@ impl Maker {
                 ftruncate(file, entry.size).map_err(place.failed("set its size"))?;
             }
         }
-        let owner = if new {
-            self.owner(entry)
-        } else {
-            self.replaced_owner(entry)
-        };
-        if let Some((user, group)) = owner {
+        if let Some((user, group)) = self.owner(entry, new, place, || mount_of(file))? {
             fchown(file, Some(user), Some(group)).map_err(place.failed("set its owner"))?;
         }
         if self.wrong_mode(entry.mode) || !new {
             fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(place.failed("set its mode"))?;
         }
         for (key, value) in &entry.xattrs {
-            tolerate(fsetxattr(file, key.as_slice(), value, rustix::fs::XattrFlags::empty()))
+            let value = self
+                .attribute(key, value, file)
+                .map_err(place.failed("tell where it is"))?;
+            tolerate(fsetxattr(file, key.as_slice(), &value, rustix::fs::XattrFlags::empty()))
                 .map_err(place.failed("set an extended attribute"))?;
         }
         futimens(file, &times(entry.modified)).map_err(place.failed("set its time"))
@@ -161,7 +198,7 @@ impl Maker {
 
     /// Owner, mode, attributes and time of what cannot be opened.
     pub fn finish_node(&self, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        if let Some((user, group)) = self.owner(entry) {
+        if let Some((user, group)) = self.owner(entry, true, place, || mount_of(place.fd()))? {
             chownat(
                 place.fd(),
                 place.name,
@@ -184,12 +221,12 @@ impl Maker {
 
     /// Owner of a directory; its mode and time come late. `new` when it was just made.
     pub fn own_directory(&self, entry: &Entry, place: &Place<'_>, new: bool) -> Result<(), LayerError> {
-        let owner = if new {
-            self.owner(entry)
-        } else {
-            self.replaced_owner(entry)
+        // Something may be mounted on one that was there.
+        let mount = || match new {
+            true => mount_of(place.fd()),
+            false => Ok(look(place.fd(), place.name)?.stx_mnt_id),
         };
-        let Some((user, group)) = owner else {
+        let Some((user, group)) = self.owner(entry, new, place, mount)? else {
             return Ok(());
         };
         chownat(
@@ -224,6 +261,10 @@ impl Maker {
         }
         futimens(&directory, &times(late.modified)).map_err(place.failed("set its time"))
     }
+}
+
+fn mount_of(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    Ok(stat_of(fd)?.stx_mnt_id)
 }
 
 /// The mode of a device or a FIFO, which must not be opened: `fchmodat(2)` has no way not to follow links before Linux 6.6.

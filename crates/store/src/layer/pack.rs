@@ -24,6 +24,7 @@ use rustix::{
 
 use crate::layer::{
     error::LayerError,
+    owners::{CAPABILITY, Owners, forget_namespace},
     sparse::Segment,
     tar::{Entry, Kind},
     write::{append, end, padding},
@@ -44,11 +45,13 @@ const MAX_LINKED: usize = 1 << 20;
 /// Of all extended attributes of one file together.
 const MAX_XATTRS: usize = 64 << 10;
 
-/// Where the descent stops.
+/// Where the descent stops, and who owns what it finds.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Mounts whose contents are left out: only the directory, or an empty file, is there.
     pub hidden_mounts: Vec<u64>,
+    /// Who owns what for whoever the archive is for, where that is not who the tree says.
+    pub owners: Option<Owners>,
 }
 
 /// A tar archive that grows as trees are added to it.
@@ -112,7 +115,7 @@ impl<'a> Packer<'a> {
     /// Adds a directory without what is in it; returns the number of its mount.
     pub(crate) fn directory(&mut self, directory: BorrowedFd, path: &[u8]) -> Result<u64, LayerError> {
         let stat = stat_of(directory).map_err(LayerError::file(path, "read it"))?;
-        let mut entry = entry(Kind::Directory, path.to_vec(), &stat);
+        let mut entry = self.entry(Kind::Directory, path.to_vec(), &stat);
         entry.xattrs = self.xattrs(directory);
         self.head(&entry)?;
         Ok(stat.stx_mnt_id)
@@ -143,6 +146,14 @@ impl<'a> Packer<'a> {
         let written = self.sink.bytes(&self.buffer).map_err(LayerError::Write);
         self.buffer.clear();
         written
+    }
+
+    fn entry(&self, kind: Kind, path: Vec<u8>, stat: &Statx) -> Entry {
+        let mut entry = entry(kind, path, stat);
+        if let Some(owners) = &self.rules.owners {
+            (entry.uid, entry.gid) = owners.in_archive(stat.stx_mnt_id, (entry.uid, entry.gid));
+        }
+        entry
     }
 
     fn contents(&mut self, directory: BorrowedFd, prefix: &[u8], mount: u64, depth: usize) -> Result<(), LayerError> {
@@ -179,7 +190,7 @@ impl<'a> Packer<'a> {
         match (found.kind(), &found.file) {
             (FileType::Directory, Some(file)) => {
                 let path = [path, b"/"].concat();
-                let mut entry = entry(Kind::Directory, path.clone(), &found.stat);
+                let mut entry = self.entry(Kind::Directory, path.clone(), &found.stat);
                 entry.xattrs = if hidden { Vec::new() } else { self.xattrs(file.as_fd()) };
                 self.head(&entry)?;
                 match hidden {
@@ -251,10 +262,10 @@ impl<'a> Packer<'a> {
             return self.head(&Entry {
                 link: first,
                 size: 0,
-                ..entry(Kind::HardLink, path.to_vec(), stat)
+                ..self.entry(Kind::HardLink, path.to_vec(), stat)
             });
         }
-        let mut entry = entry(Kind::File, path.to_vec(), stat);
+        let mut entry = self.entry(Kind::File, path.to_vec(), stat);
         if hidden {
             entry.size = 0;
             return self.head(&entry);
@@ -350,13 +361,13 @@ impl<'a> Packer<'a> {
         if let Some(first) = self.earlier_name(stat, path) {
             return self.head(&Entry {
                 link: first,
-                ..entry(Kind::HardLink, path.to_vec(), stat)
+                ..self.entry(Kind::HardLink, path.to_vec(), stat)
             });
         }
         self.head(&Entry {
             link,
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
-            ..entry(kind, path.to_vec(), stat)
+            ..self.entry(kind, path.to_vec(), stat)
         })
     }
 
@@ -376,6 +387,9 @@ impl<'a> Packer<'a> {
             let mut value = vec![0; MAX_XATTRS];
             if let Ok(length) = rustix::fs::fgetxattr(file, name, value.as_mut_slice()) {
                 value.truncate(length);
+                if self.rules.owners.is_some() && name == CAPABILITY {
+                    forget_namespace(&mut value);
+                }
                 found.push((name.to_vec(), value));
             }
         }
@@ -388,7 +402,7 @@ impl<'a> Packer<'a> {
 fn travels(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name.starts_with(b"system.posix_acl_")
-        || name == b"security.capability"
+        || name == CAPABILITY
         || name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay.")
 }
 
@@ -412,6 +426,12 @@ pub(crate) fn stat_of(fd: BorrowedFd) -> Result<Statx, Errno> {
         AtFlags::EMPTY_PATH,
         StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
     )
+}
+
+/// What stands under a name, and where.
+pub(crate) fn look(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Statx, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    statx(parent, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
 }
 
 /// Names with what they are, in the order of their bytes: the same tree always gives the same archive.
