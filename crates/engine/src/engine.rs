@@ -27,6 +27,7 @@ use crate::{
     image::service::ImageService,
     log::keeper::Keeper,
     network::{open, service::NetworkService},
+    remap::{self, Etc},
     system::{self, SystemView},
     volume::{service::VolumeService, volumes::Volumes},
 };
@@ -153,10 +154,9 @@ impl Engine {
 }
 
 fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
-    if config.userns_remap.as_deref().is_some_and(|value| !value.is_empty()) {
-        // All is there but the proof that it holds: see crates/corten/tests/it/userns.rs.
-        return Err(Error::not_implemented("--userns-remap"));
-    }
+    let remap = config.userns_remap.as_deref().filter(|value| !value.is_empty());
+    let remap = remap.map(|value| remap::resolve(value, &Etc(Path::new("/etc")), &config.data_root));
+    let remap = remap.transpose()?;
     make_run_root(&config.run_root)?;
     let layout = Layout::new(&config.data_root, &config.run_root);
     make_run_root(&layout.tasks())?;
@@ -187,7 +187,7 @@ fn open_context(config: EngineConfig, events: EventBus) -> Result<Context> {
         profiles: Default::default(),
         keeper: Keeper::new().map_err(|error| Error::system("cannot watch logs").because(error))?,
         execs: Default::default(),
-        remap: None,
+        remap,
         program,
     })
 }

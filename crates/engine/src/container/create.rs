@@ -217,7 +217,7 @@ fn make_mount(context: &Context, record: &mut Record, asked: Asked, claims: &mut
     match point.kind.as_str() {
         "bind" => {
             point.create_source = asked.create_source;
-            check_source(&point.source, asked.create_source)?;
+            check_source(context, &record.host_config, &point.source, asked.create_source)?;
         }
         "image" => context
             .store
@@ -253,13 +253,11 @@ fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn check_source(source: &str, create: bool) -> Result<()> {
+fn check_source(context: &Context, host: &HostConfig, source: &str, create: bool) -> Result<()> {
     match fs::metadata(source) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
-            fs::create_dir_all(source).map_err(|error| {
-                Error::invalid(format!("error while creating mount source path '{source}'")).because(error)
-            })
+            user_namespace::make_source(context, host, source)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::invalid(format!(
             "invalid mount config for type \"bind\": bind source path does not exist: {source}"

@@ -23,6 +23,7 @@ use crate::{
     container::{
         record::{MountPoint, Record},
         supervised::Supervised,
+        user_namespace,
     },
     context::{Context, blocking},
     error::{Error, Result},
@@ -70,7 +71,7 @@ fn prepare(context: &Context, record: &Record) -> Result<Sources> {
     for point in &record.mounts {
         let mount = match point.kind.as_str() {
             "bind" => {
-                bind(point)?;
+                bind(context, record, point)?;
                 None
             }
             "volume" => volume(context, record, point, &mut sources.held)?,
@@ -192,12 +193,9 @@ fn read_only(tree: OwnedFd) -> Result<OwnedFd> {
 }
 
 /// Makes a bind's source where that is wanted, and sees that it can propagate what it is asked to.
-fn bind(point: &MountPoint) -> Result<()> {
+fn bind(context: &Context, record: &Record, point: &MountPoint) -> Result<()> {
     if point.create_source && fs::symlink_metadata(&point.source).is_err() {
-        fs::create_dir_all(&point.source).map_err(|error| {
-            let source = &point.source;
-            Error::invalid(format!("error while creating mount source path '{source}'")).because(error)
-        })?;
+        user_namespace::make_source(context, &record.host_config, &point.source)?;
     }
     let shared = match point.propagation.trim_start_matches('r') {
         "shared" => true,

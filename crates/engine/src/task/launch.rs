@@ -19,6 +19,7 @@ use corten_runtime::{
         plan,
         task::{Rootfs, Stdio, TaskRequest},
     },
+    rootfs::mounts::STAGE_OF_STRANGERS,
     security::filter::Filter,
     shim::{
         connection,
@@ -132,6 +133,9 @@ where
     // Dropped after the line: a shim without a daemon undoes what was not started.
     let directory = Abandoned(Some(path.clone()));
     make_directory(&path).map_err(system("cannot create the task's directory"))?;
+    if let Some(maps) = user_namespace::maps(context, &record.host_config) {
+        user_namespace::write_down(&path, maps).map_err(system("cannot write into the task's directory"))?;
+    }
 
     let shim = context.launcher.connect().map_err(system("cannot start a shim"))?;
     let mut line = Line::new(shim).map_err(system("cannot talk to the shim"))?;
@@ -230,6 +234,8 @@ fn request(
     environment: &[String],
     directory: PathBuf,
 ) -> crate::error::Result<TaskRequest> {
+    // The daemon's option may have changed since the container was made.
+    user_namespace::check(context, &record.host_config)?;
     let layout = context.store.layout();
     let own = layout.container(&record.id);
     let init = record.host_config.init.unwrap_or(context.config.init);
@@ -261,7 +267,15 @@ fn request(
         &mut groups,
     )?;
     let bundle = match spec.hooks() {
-        Some(hooks) if hooks::any(hooks) => Some(write_bundle(&own, &directory, &spec)?),
+        Some(hooks) if hooks::any(hooks) => {
+            let stranger = user_namespace::maps(context, &record.host_config).is_some();
+            let stage = if stranger {
+                Path::new(STAGE_OF_STRANGERS)
+            } else {
+                &directory
+            };
+            Some(write_bundle(&own, stage, &spec)?)
+        }
         _ => None,
     };
     let active = context.store.active(&record.id, &record.layers);

@@ -39,11 +39,8 @@ pub const MASKED: [&str; 13] = [
     "/sys/devices/virtual/powercap",
     "/sys/devices/system/cpu/cpu0/thermal_throttle",
 ];
-/// In a network of its own a container's user needs no capability to ping, nor to listen at a low port.
-const UNPRIVILEGED_NETWORK: [(&str, &str); 2] = [
-    ("net.ipv4.ping_group_range", "0 2147483647"),
-    ("net.ipv4.ip_unprivileged_port_start", "0"),
-];
+/// As the kernel counts groups.
+const LAST_GROUP: u32 = 2_147_483_647;
 /// What nobody but a privileged container may write to.
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -225,17 +222,29 @@ fn linux(record: &Record, surroundings: &Surroundings<'_>) -> Result<Linux> {
     Ok(linux)
 }
 
-/// Those that do not wait for an interface; where there will be none, the kernel shall say so.
+/// The last that there is in a user namespace: the kernel takes no other for a bound.
+fn last_group(maps: &IdMaps) -> u32 {
+    let last = maps.groups.iter().map(|range| range.inside + (range.count - 1)).max();
+    last.unwrap_or_default()
+}
+
+/// Those that do not wait for an interface; where there will be none, the kernel shall say so. In a network of its own a
+/// container's user needs no capability to ping, nor to listen at a low port.
 fn sysctls(record: &Record, surroundings: &Surroundings<'_>) -> Option<HashMap<String, String>> {
     let has_interfaces = NetworkMode::of(&record.config, &record.host_config).has_endpoints();
     let all = record.host_config.sysctls.iter().flatten();
     let own = all.filter(|(key, _)| !has_interfaces || interface_sysctls::split(key).is_none());
     let mut own: HashMap<_, _> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
     if record.host_config.network_mode != "host" && surroundings.network_namespace.is_none() {
-        for (key, value) in UNPRIVILEGED_NETWORK {
+        let last_group = surroundings.user.map_or(LAST_GROUP, last_group);
+        let unprivileged = [
+            ("net.ipv4.ping_group_range", format!("0 {last_group}")),
+            ("net.ipv4.ip_unprivileged_port_start", "0".to_owned()),
+        ];
+        for (key, value) in unprivileged {
             // Kernels without IPv4 have none of them.
             if !own.contains_key(key) && Path::new("/proc/sys").join(key.replace('.', "/")).exists() {
-                own.insert(key.to_owned(), value.to_owned());
+                own.insert(key.to_owned(), value);
             }
         }
     }
