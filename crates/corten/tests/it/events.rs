@@ -283,6 +283,15 @@ fn since_and_until_bound_what_is_told() {
             .collect()
     };
     assert_eq!(names(&format!("until={}", at(1))), ["one", "two"]);
+    // Zero is a time as any other: all that is remembered, and what comes; nothing at all.
+    let mut events = daemon.api().open();
+    events.send("GET", "/events?since=0&filters={\"type\":[\"volume\"]}", None);
+    events.head();
+    for name in ["one", "two", "three"] {
+        let event: Value = serde_json::from_slice(&events.chunk()).unwrap();
+        assert_eq!(event["Actor"]["ID"], name);
+    }
+    assert_eq!(names("until=0"), [""; 0]);
     assert_eq!(names(&format!("since={}&until={}", at(1), at(2))), ["two", "three"]);
     daemon
         .api()

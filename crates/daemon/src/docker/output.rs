@@ -49,8 +49,8 @@ pub async fn logs(
         follow: query.flag("follow"),
         timestamps: query.flag("timestamps"),
         details: query.flag("details"),
-        since: query.time("since")?,
-        until: query.time("until")?,
+        since: query.time_but_zero("since")?,
+        until: query.time_but_zero("until")?,
         // `all`, and whatever else is no number, means all.
         tail: query.get("tail").and_then(|tail| tail.parse().ok()),
     };

@@ -71,14 +71,18 @@ impl Parameters {
         Ok(filters::parse(self.get("filters").unwrap_or_default())?)
     }
 
-    /// Seconds since the epoch with an optional fraction of up to nine digits; 0 and absence both mean none.
+    /// Seconds since the epoch with an optional fraction of up to nine digits, or RFC 3339.
     pub fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
         let Some(text) = self.text(name) else {
             return Ok(None);
         };
         let refused = || ApiError::invalid(format!("invalid value for {name}: \"{text}\" is no time"));
-        let time = parse_time(text).ok_or_else(refused)?;
-        Ok(Some(time).filter(|time| *time != Timestamp::UNIX_EPOCH))
+        parse_time(text).ok_or_else(refused).map(Some)
+    }
+
+    /// The same where 0 means none, as absence does.
+    pub fn time_but_zero(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        Ok(self.time(name)?.filter(|time| *time != Timestamp::UNIX_EPOCH))
     }
 }
 
@@ -141,7 +145,8 @@ mod tests {
         assert_eq!(query.time("a").unwrap().unwrap().as_second(), 1_700_000_000);
         assert_eq!(query.time("b").unwrap().unwrap().subsec_nanosecond(), 1);
         assert_eq!(query.time("f").unwrap().unwrap().subsec_nanosecond(), 500_000_000);
-        assert_eq!(query.time("c").unwrap(), None);
+        assert_eq!(query.time("c").unwrap(), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(query.time_but_zero("c").unwrap(), None);
         assert_eq!(query.time("e").unwrap().unwrap().as_second(), 1_704_164_645);
         assert!(query.time("d").is_err());
     }
