@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use corten_testkit::{api::Connection, daemon::Daemon, image, wait::wait_until};
+use corten_testkit::{api::Connection, daemon::Daemon, image, process, wait::wait_until};
 
 use crate::{
     WAIT, background,
@@ -34,13 +34,14 @@ fn held(daemon: &Daemon) -> (usize, usize) {
 }
 
 /// Requests whose answers go on.
-const STREAMS: [&str; 8] = [
+const STREAMS: [&str; 9] = [
     "GET /events",
     "GET /containers/box/logs?follow=1&stdout=1&stderr=1",
     "GET /containers/loud/logs?follow=1&stdout=1",
     "GET /containers/box/stats",
     "POST /containers/box/wait",
     "POST /containers/loud/attach?stream=1&stdout=1",
+    "POST /containers/box/attach?stream=1&stdin=1&stdout=1&stderr=1",
     "GET /images/get?names=busybox",
     "GET /containers/json",
 ];
@@ -61,7 +62,7 @@ fn ask(daemon: &Daemon, line: &str, upgrade: bool) -> Connection {
 #[test]
 fn clients_that_leave_take_everything_with_them() {
     let daemon = daemon("");
-    background(&daemon, "--name box", WAIT);
+    background(&daemon, "-i --name box", WAIT);
     background(
         &daemon,
         "--name loud",
@@ -107,6 +108,134 @@ fn clients_that_leave_take_everything_with_them() {
         fds <= before.0 && tasks <= before.1
     });
     daemon.docker("rm -f loud box").ok();
+}
+
+/// How a client asks for streams with an input.
+#[derive(Clone, Copy)]
+enum Way {
+    Upgrade,
+    /// The bare connection after `200`.
+    Bare,
+    /// The input as the request's body.
+    Body,
+}
+
+impl Way {
+    /// Asks, and says something.
+    fn ask(self, daemon: &Daemon, path: &str, document: &str, input: &[u8]) -> Connection {
+        let mut connection = daemon.api().open();
+        let headers = match self {
+            Way::Upgrade => "Connection: Upgrade\r\nUpgrade: tcp\r\n",
+            Way::Bare => "",
+            Way::Body => "Transfer-Encoding: chunked\r\n",
+        };
+        let length = match self {
+            Way::Body => String::new(),
+            _ => format!("Content-Length: {}\r\n", document.len()),
+        };
+        connection.send_raw(&format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}{length}\r\n"
+        ));
+        match self {
+            Way::Body => {
+                let _ = connection.stream.write_all(format!("{:x}\r\n", input.len()).as_bytes());
+                let _ = connection.stream.write_all(input);
+                let _ = connection.stream.write_all(b"\r\n");
+            }
+            _ => {
+                connection.send_raw(document);
+                let _ = connection.stream.write_all(input);
+            }
+        }
+        connection
+    }
+}
+
+#[test]
+fn clients_that_type_and_leave_take_everything_with_them() {
+    let daemon = daemon("");
+    background(&daemon, "-i --name deaf", WAIT);
+    background(&daemon, "-i --name echo", "while read line; do echo $line; done");
+    let exec = || {
+        let body = serde_json::json!({"AttachStdin": true, "AttachStdout": true, "Cmd": ["cat"]});
+        let answer = daemon
+            .api()
+            .post("/containers/deaf/exec", Some(&body))
+            .expect(201)
+            .json();
+        format!("/exec/{}/start", answer["Id"].as_str().unwrap())
+    };
+    let attach = |name: &str| format!("/containers/{name}/attach?stream=1&stdin=1&stdout=1&stderr=1");
+    let open = || {
+        let shims = ["deaf", "echo"].map(|name| process::open_files(daemon.shim_pid(name)));
+        (held(&daemon), shims)
+    };
+    // More than pipes and sockets on the way hold: nobody reads it.
+    let much = vec![b'x'; 1 << 20];
+    let clients = |round: usize| {
+        let mut clients = Vec::new();
+        for (number, way) in [Way::Upgrade, Way::Bare, Way::Body]
+            .into_iter()
+            .cycle()
+            .take(9)
+            .enumerate()
+        {
+            clients.push(way.ask(&daemon, &attach("echo"), "", b"a line\n"));
+            if number % 3 == round % 3 {
+                let client = way.ask(&daemon, &attach("deaf"), "", b"");
+                client.stream.set_nonblocking(true).unwrap();
+                let mut stream = &client.stream;
+                let _ = stream.write_all(&much);
+                client.stream.set_nonblocking(false).unwrap();
+                clients.push(client);
+            }
+            if !matches!(way, Way::Body) {
+                clients.push(way.ask(&daemon, &exec(), "{}", b"a line\n"));
+            }
+        }
+        for (number, mut client) in clients.into_iter().enumerate() {
+            match (number + round) % 4 {
+                0 => {}
+                1 => drop(client.head()),
+                2 => {
+                    client.half_close();
+                    client.head();
+                }
+                _ => {
+                    let mut byte = [0];
+                    let _ = client.stream.read(&mut byte);
+                }
+            }
+        }
+    };
+    let execs_ended = || !daemon.docker("top deaf").ok().contains("cat");
+    // What some of them typed is kept for a container that may read it one day.
+    (0..5).for_each(clients);
+    wait_until("the first clients are forgotten", || {
+        let before = open();
+        thread::sleep(Duration::from_millis(300));
+        before == open() && execs_ended()
+    });
+    let before = open();
+    (5..10).for_each(clients);
+    let mut left = before;
+    let nothing = (0..1200).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        left = open();
+        let ((fds, tasks), shims) = left;
+        let no_more = fds <= before.0.0 && tasks <= before.0.1 && shims[0] <= before.1[0] && shims[1] <= before.1[1];
+        no_more && execs_ended()
+    });
+    assert!(
+        nothing,
+        "(files, tasks), files of shims: {before:?} before, {left:?} now"
+    );
+    // Who left has not taken the container's input along.
+    let mut last = Way::Upgrade.ask(&daemon, &attach("echo"), "", b"the last\n");
+    last.head();
+    while !last.frame().1.ends_with(b"the last\n") {}
+    daemon.docker("rm -f deaf echo").ok();
+    daemon.assert_nothing_remains();
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Attacher {
         !listens && !self.stdin
     }
 
+    /// Has it gone, and left input that nobody has read?
+    pub fn is_legacy(&self) -> bool {
+        self.gone && self.stdin
+    }
+
     /// Gives it what a stream printed, with a header where it wants frames.
     pub fn give(&mut self, stream: Stream, data: &[u8], framed: bool) {
         let wanted = match stream {

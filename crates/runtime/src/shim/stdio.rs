@@ -25,6 +25,9 @@ use crate::process::launch::Streams;
 const BLOCK_BYTES: usize = 256 * 1024;
 /// What a pipe holds that nobody has changed.
 const PIPE_BYTES: usize = 64 * 1024;
+/// From how many attachers that are gone input is kept while the process takes none: each costs a descriptor and the
+/// buffers of a socket.
+const LEGACIES: usize = 8;
 
 pub(crate) struct Stdio {
     stdin: Option<OwnedFd>,
@@ -272,6 +275,7 @@ impl Stdio {
     /// Brings the poll set in line with what can be done now.
     fn update(&mut self, poll: &Poll) {
         self.attachers.retain(|attacher| !attacher.is_done());
+        self.bound_legacies();
         let read = !self.is_held_up();
         if read != self.reading {
             let sources = [
@@ -309,6 +313,19 @@ impl Stdio {
         for attacher in &mut self.attachers {
             attacher.register(poll, has_room);
         }
+    }
+
+    /// As at a terminal, what is typed beyond what is kept for a process that reads nothing is lost: of those that came
+    /// last.
+    fn bound_legacies(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut legacies = 0;
+        self.attachers.retain(|attacher| {
+            legacies += usize::from(attacher.is_legacy());
+            !attacher.is_legacy() || legacies <= LEGACIES
+        });
     }
 
     /// The process has ended: input ends, and what is there is read, even past slow attachers, whose queues hold it.
