@@ -17,9 +17,9 @@ fn compose(daemon: &Daemon, arguments: &str) -> Output {
     run(daemon.docker_command(words).env("IMAGE", "busybox").env("PORT", "8080"))
 }
 
-/// The names of a service's containers.
+/// The names of a service's containers that run.
 #[track_caller]
-fn containers(daemon: &Daemon, service: &str) -> Vec<String> {
+pub fn containers(daemon: &Daemon, service: &str) -> Vec<String> {
     let filter = format!("label=com.docker.compose.service={service}");
     let listed = daemon.docker(["ps", "--format", "{{.Names}}", "-f", &filter]).ok();
     listed.lines().map(str::to_owned).collect()

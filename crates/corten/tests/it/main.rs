@@ -18,6 +18,7 @@ mod cgroup2;
 mod commit;
 mod compatibility;
 mod compose;
+mod compose_project;
 mod contexts;
 mod copy;
 mod copy_hostile;
