@@ -1,5 +1,5 @@
 //! After a reboot: who depends on others starts after them, and nobody waits for the whole of it.
-use std::collections::HashMap;
+use std::{collections::HashMap, fs};
 
 use corten_testkit::{daemon::Daemon, wait::wait_until};
 use serde_json::json;
@@ -7,24 +7,26 @@ use serde_json::json;
 use crate::{WAIT, background, daemon};
 
 fn compose(daemon: &Daemon, service: &str, depends_on: &str) {
+    compose_with(daemon, service, depends_on, &[]);
+}
+
+/// A service as Compose would start it, with a policy.
+fn compose_with(daemon: &Daemon, service: &str, depends_on: &str, options: &[&str]) {
     let service_label = format!("com.docker.compose.service={service}");
     let depends_label = format!("com.docker.compose.depends_on={depends_on}");
-    background(
-        daemon,
-        [
-            "--name",
-            service,
-            "--restart",
-            "always",
+    let words = [
+        &["--name", service, "--restart", "always"],
+        &[
             "--label",
             "com.docker.compose.project=shop",
             "--label",
             &service_label,
             "--label",
             &depends_label,
-        ],
-        WAIT,
-    );
+        ][..],
+        options,
+    ];
+    background(daemon, words.concat().as_slice(), WAIT);
 }
 
 /// Names in the order of their starts.
@@ -56,6 +58,60 @@ fn services_of_compose_start_after_those_that_they_depend_on() {
     let place = started(&daemon, 5);
     assert!(place["disk"] < place["db"] && place["db"] < place["web"] && place["cache"] < place["web"]);
     assert!(place["web"] < place["proxy"]);
+}
+
+#[test]
+fn who_needs_another_healthy_waits_for_its_health_check() {
+    let mut daemon = daemon();
+    // The check looks at what the test puts there.
+    let sign = daemon.root().join("sign");
+    fs::create_dir(&sign).unwrap();
+    let well = sign.join("well");
+    fs::write(&well, "").unwrap();
+    let bind = format!("{}:/sign", sign.display());
+    let options = [
+        "-v",
+        &bind,
+        "--health-cmd",
+        "test -e /sign/well",
+        "--health-interval",
+        "50ms",
+    ];
+    let options = [&options[..], &["--health-retries", "1000000"]].concat();
+    compose_with(&daemon, "db", "", &options);
+    compose(&daemon, "web", "db:service_healthy:true");
+    compose(&daemon, "proxy", "web:service_started:false");
+    compose(&daemon, "alone", "");
+    let health = |daemon: &Daemon| daemon.inspect("db")["State"]["Health"].clone();
+    wait_until("the first life is a healthy one", || {
+        health(&daemon)["Status"] == "healthy"
+    });
+
+    daemon.reboot();
+    fs::remove_file(&well).unwrap();
+    daemon.start_process();
+    daemon.wait_for_status("alone", "running");
+    wait_until("it was looked at again and again", || {
+        health(&daemon)["FailingStreak"]
+            .as_u64()
+            .is_some_and(|streak| streak >= 10)
+    });
+    assert_eq!(daemon.status("db"), "running");
+    for name in ["web", "proxy"] {
+        assert_eq!(daemon.status(name), "restarting", "{name}");
+    }
+    fs::write(&well, "").unwrap();
+    daemon.wait_for_status("proxy", "running");
+    let events = daemon.events(&json!({"type": ["container"], "event": ["start", "health_status"]}));
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| format!("{} {}", event["Actor"]["Attributes"]["name"], event["Action"]).replace('"', ""))
+        .filter(|told| !told.starts_with("alone"))
+        .collect();
+    assert_eq!(
+        told,
+        ["db start", "db health_status: healthy", "web start", "proxy start"]
+    );
 }
 
 #[test]
