@@ -13,6 +13,7 @@ mod access;
 mod activation;
 mod api;
 mod attach_ws;
+mod bollard;
 mod cdi;
 mod cgroup2;
 mod commit;
