@@ -30,7 +30,7 @@ test:  ## everything that CI checks
 	@.ci/packages build test
 	.ci/check
 
-fuzz:  ## every endpoint, from docs/openapi.json, with schemathesis; port 2375 of loopback must be free
+fuzz:  ## every endpoint, from docs/openapi.json, with schemathesis
 	@.ci/packages build test
 	cargo build --package corten
 	ci/fuzz/run target/$(TARGET)/debug/corten

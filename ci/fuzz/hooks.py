@@ -24,6 +24,7 @@ ENDS = {
     "/events": {"since": "1", "until": "2"},
     "/containers/{name}/logs": {"follow": "0"},
     "/containers/{name}/stats": {"stream": "0", "one-shot": "1"},
+    "/corten/stats": {"stream": "0"},
 }
 
 
