@@ -18,8 +18,8 @@ use bollard::{
         ImportImageOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptions,
         ListNetworksOptionsBuilder, ListVolumesOptions, LogsOptionsBuilder, PruneContainersOptions,
         PruneImagesOptionsBuilder, PruneNetworksOptions, PruneVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-        RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptionsBuilder, StatsOptionsBuilder,
-        TagImageOptionsBuilder, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder,
+        StatsOptionsBuilder, TagImageOptionsBuilder, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use corten_testkit::{
@@ -384,6 +384,45 @@ async fn execs_have_streams_terminals_and_ends() {
         .await;
     refused(nothing, 404, "No such container: nothing");
     remove(&client, "box").await;
+    daemon.assert_nothing_remains();
+}
+
+#[tokio::test]
+async fn who_waits_is_told_of_the_next_end_and_of_the_removal() {
+    let daemon = daemon();
+    let client = connect(&daemon).await;
+    let mut short = body(["sh", "-c", "for i in 1 2 3; do echo $i; done; read go"]);
+    (short.open_stdin, short.tty) = (Some(true), Some(true));
+    short.host_config.as_mut().unwrap().auto_remove = Some(true);
+    up(&client, "box", short).await;
+    let options = ResizeContainerTTYOptionsBuilder::new().h(33).w(99).build();
+    client.resize_container_tty("box", options).await.unwrap();
+    until("three lines are there", async || {
+        let options = LogsOptionsBuilder::new().stdout(true).tail("2").build();
+        let lines: Vec<_> = client.logs("box", Some(options)).try_collect().await.unwrap();
+        lines.iter().map(ToString::to_string).collect::<String>() == "2\r\n3\r\n"
+    })
+    .await;
+    let options = AttachContainerOptionsBuilder::new()
+        .stream(true)
+        .stdin(true)
+        .stdout(true)
+        .logs(true);
+    let mut streams = client.attach_container("box", Some(options.build())).await.unwrap();
+    let wait = |condition| {
+        let options = WaitContainerOptionsBuilder::new().condition(condition).build();
+        client.wait_container("box", Some(options)).try_collect::<Vec<_>>()
+    };
+    let typed = async {
+        streams.input.write_all(b"go\n").await.unwrap();
+        let shown: Vec<_> = streams.output.try_collect().await.unwrap();
+        shown.iter().map(ToString::to_string).collect::<String>()
+    };
+    // In this order the waits are asked for before the end.
+    let (next, removed, shown) = tokio::join!(wait("next-exit"), wait("removed"), typed);
+    assert_eq!((next.unwrap()[0].status_code, removed.unwrap()[0].status_code), (0, 0));
+    assert_eq!(shown, "1\r\n2\r\n3\r\ngo\r\n");
+    refused(client.kill_container("box", None).await, 404, "No such container: box");
     daemon.assert_nothing_remains();
 }
 

@@ -1,4 +1,4 @@
-//! A project of Compose with much of what people write into such files: `tests/shop`, in which services wait for each other.
+//! Projects of Compose: `tests/shop` with much of what people write into such files, `tests/rare` with what few do.
 use std::{fs, path::PathBuf, process::Command, thread};
 
 use corten_testkit::{
@@ -11,37 +11,48 @@ use serde_json::{Value, json};
 
 use crate::{compose::containers, daemon};
 
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shop");
+const PROJECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 
-/// A copy of the project, and a daemon for it.
+/// A copy of a project, and a daemon for it.
 struct Project {
     daemon: Daemon,
+    name: &'static str,
+    files: &'static [&'static str],
 }
 
 impl Project {
+    /// `tests/shop`, as it is where it matters.
     fn new() -> Project {
+        let project = Project::of("shop", &["-f", "compose.yaml", "-f", "compose.production.yaml"]);
+        project.daemon.docker("volume create shop-archive").ok();
+        project
+    }
+
+    fn of(name: &'static str, files: &'static [&'static str]) -> Project {
         let daemon = daemon();
-        run(Command::new("cp").args(["-r", FILES]).arg(daemon.root())).ok();
-        daemon.docker("volume create shop-archive").ok();
-        Project { daemon }
+        run(Command::new("cp")
+            .args(["-r", &format!("{PROJECTS}/{name}")])
+            .arg(daemon.root()))
+        .ok();
+        Project { daemon, name, files }
     }
 
     fn directory(&self) -> PathBuf {
-        self.daemon.root().join("shop")
+        self.daemon.root().join(self.name)
     }
 
     fn command(&self, arguments: impl Arguments) -> Command {
-        let files = ["-f", "compose.yaml", "-f", "compose.production.yaml"];
-        let mut words = [&["compose", "--ansi", "never"], &files[..]].concat().words();
+        let mut words = [&["compose", "--ansi", "never"], self.files].concat().words();
         words.extend(arguments.words());
         let mut command = self.daemon.docker_command(words);
         command
             .current_dir(self.directory())
-            .env("API_TOKEN", "a token of the environment");
+            .env("API_TOKEN", "a token of the environment")
+            .env("PASSED", "through");
         command
     }
 
-    /// `docker compose -f compose.yaml -f compose.production.yaml ARGUMENTS`
+    /// `docker compose FILES ARGUMENTS`
     #[track_caller]
     fn compose(&self, arguments: impl Arguments) -> Output {
         run(&mut self.command(arguments))
@@ -481,4 +492,102 @@ fn a_dependency_that_fails_is_told_and_nobody_starts_behind_it() {
     );
     assert_eq!(project.inspect("web-1")["State"]["Status"], "created");
     assert_eq!(project.inspect("db-1")["State"]["Status"], "running");
+}
+
+#[test]
+fn what_few_files_say_holds_too() {
+    let project = Project::of("rare", &[]);
+    let compose = |arguments: &str| project.compose(arguments);
+    compose("up -d").ok();
+    let daemon = &project.daemon;
+    let base = daemon.inspect("the-base");
+    assert_eq!(base["HostConfig"]["Privileged"], true);
+    assert_eq!(base["HostConfig"]["Annotations"], json!({"com.example.note": "yes"}));
+    assert!(base["State"]["Health"].is_null());
+    let endpoint = &base["NetworkSettings"]["Networks"]["rare_default"];
+    let is_in = |key: &str, start: &str| endpoint[key].as_str().unwrap().starts_with(start);
+    assert!(
+        is_in("IPAddress", "10.66.0.") && is_in("GlobalIPv6Address", "fd66::"),
+        "{endpoint}"
+    );
+    let script = "hostname -f; df /pool | awk 'END { print $1, $2 }'; stat -c %u /pool; ls -d /made";
+    assert_eq!(
+        project.exec("base", script),
+        "base-host.example.test\ntmpfs 1024\n1000\n/made"
+    );
+    assert!(project.directory().join("made").is_dir());
+
+    // Beside it: one network, one tree of processes, one set of queues, the same volumes.
+    let ids = "for kind in net pid ipc; do readlink /proc/self/ns/$kind; done";
+    assert_eq!(project.exec("base", ids), project.exec("beside", ids));
+    assert_eq!(
+        project.exec("beside", "hostname; cat /proc/1/comm; ls -d /pool /made"),
+        "base-host\ndocker-init\n/made\n/pool"
+    );
+
+    let limits = daemon.inspect("rare-limits-1");
+    assert_eq!(limits["Config"]["Labels"]["extended"], "true");
+    let host = &limits["HostConfig"];
+    assert_eq!(
+        (&host["Memory"], &host["PidsLimit"], &host["CpuShares"]),
+        (&json!(32 << 20), &json!(40), &json!(512))
+    );
+    assert_eq!((&host["CpuQuota"], &host["CpuPeriod"]), (&json!(25000), &json!(50000)));
+    assert_eq!(
+        host["RestartPolicy"],
+        json!({"Name": "on-failure", "MaximumRetryCount": 2})
+    );
+    let script = "echo $PLAIN $PASSED in $(pwd); awk '/^(Seccomp|Cpus_allowed_list):/ { print $2 }' /proc/self/status; \
+        stat -c %t:%T /dev/nothing; grep ^search /etc/resolv.conf; touch /x 2>&1; hostname";
+    let own = run(&mut Command::new("hostname")).ok();
+    assert_eq!(
+        project.exec("limits", script),
+        format!(
+            "1 through in /tmp\n0\n0\n1:3\nsearch a.test b.test\n\
+             touch: /x: Read-only file system\n{own}"
+        )
+    );
+    let resolver = daemon.network_of("rare-limits-1");
+    assert_eq!(
+        resolver.addresses_of("alias").first(),
+        endpoint["IPAddress"].as_str().map(str::to_owned).as_ref()
+    );
+
+    // With the signal that it asks for, and an exit code that its policy would not accept.
+    compose("stop limits").ok();
+    assert_eq!(daemon.inspect("rare-limits-1")["State"]["ExitCode"], 5);
+    assert!(compose("logs --no-log-prefix limits").ok().ends_with("told"));
+
+    // In the foreground: until one has ended, or somebody presses ^C.
+    let output = compose("--profile job up --abort-on-container-exit --exit-code-from oneshot");
+    assert_eq!(output.code, 6, "{output:?}");
+    assert!(output.text().contains("from the included file"), "{output:?}");
+    for name in ["the-base", "rare-beside-1", "rare-limits-1"] {
+        assert_eq!(daemon.status(name), "exited", "{name}");
+    }
+    let up = Follower::run(&mut project.command("up"));
+    for name in ["the-base", "rare-beside-1", "rare-limits-1"] {
+        daemon.wait_for_status(name, "running");
+    }
+    let attached = || daemon.log().matches("/attach\" status=101").count();
+    wait_until("it has attached to all", || attached() >= 7);
+    up.signal(rustix::process::Signal::INT);
+    up.wait();
+    for (name, code) in [("the-base", 143), ("rare-beside-1", 143), ("rare-limits-1", 5)] {
+        let state = daemon.inspect(name)["State"].clone();
+        assert_eq!(
+            (&state["Status"], &state["ExitCode"]),
+            (&json!("exited"), &json!(code)),
+            "{name}"
+        );
+    }
+
+    compose("up -d").ok();
+    compose("scale limits=2").ok();
+    assert_eq!(containers(daemon, "limits").len(), 2);
+    compose("run -d --name once limits sleep 100").ok();
+    assert_eq!(daemon.status("once"), "running");
+    compose("--profile job down -v -t 1 --remove-orphans").ok();
+    daemon.assert_nothing_remains();
+    assert_eq!(daemon.docker("volume ls -q").ok(), "");
 }
