@@ -57,6 +57,27 @@ fn versions_are_served_from_the_oldest_to_the_newest() {
 }
 
 #[test]
+fn what_a_client_gets_wrong_is_no_failure_of_the_daemon() {
+    let daemon = daemon();
+    background(&daemon, "--name box", WAIT);
+    let api = daemon.api();
+    let message = api.get("/containers/box/top?ps_args=%C2%A4").expect(400).message();
+    assert!(message.starts_with("error running ps: "), "{message}");
+    let message = api.get("/containers/box/top?ps_args=-o%20comm").expect(400).message();
+    assert_eq!(message, "Couldn't find PID field in ps output");
+    daemon.docker("network create lane").ok();
+    daemon.docker("create --name still busybox").ok();
+    for name in ["box", "still"] {
+        let leave = json!({"Container": name});
+        let message = api
+            .post("/networks/lane/disconnect", Some(&leave))
+            .expect(403)
+            .message();
+        assert!(message.contains("is not connected to"), "{message}");
+    }
+}
+
+#[test]
 fn what_does_not_exist_is_404_with_a_message() {
     let daemon = setup().start();
     let api = daemon.api();

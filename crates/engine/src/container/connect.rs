@@ -181,9 +181,10 @@ impl Supervised {
 
     fn is_not_on(&self, network: &str) -> Error {
         let id = &self.record.id;
-        match self.state.phase.is_running() {
-            true => Error::system(format!("container {id} is not connected to network {network}")),
-            false => Error::system(format!("container {id} is not connected to the network {network}")),
-        }
+        let words = match self.state.phase.is_running() {
+            true => format!("container {id} is not connected to network {network}"),
+            false => format!("container {id} is not connected to the network {network}"),
+        };
+        Error::new(Kind::Forbidden, words)
     }
 }

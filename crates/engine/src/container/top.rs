@@ -155,7 +155,7 @@ fn from_ps(pids: &[i32], ps_args: &str) -> Result<Top> {
         })?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::system(format!("error running ps: {}", complaint.trim())));
+        return Err(Error::invalid(format!("error running ps: {}", complaint.trim())));
     }
     parse_ps(&String::from_utf8_lossy(&output.stdout), pids)
 }
@@ -171,7 +171,7 @@ fn parse_ps(output: &str, pids: &[i32]) -> Result<Top> {
     let column = titles
         .iter()
         .position(|title| title == "PID")
-        .ok_or_else(|| Error::system("Couldn't find PID field in ps output"))?;
+        .ok_or_else(|| Error::invalid("Couldn't find PID field in ps output"))?;
     let pids: HashSet<String> = pids.iter().map(i32::to_string).collect();
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
