@@ -1,11 +1,14 @@
 """What schemathesis is told about the daemon beyond docs/openapi.json.
 
-Names and ids of things that exist stand in for random ones most of the time, as a request for nothing tests little; answers that
-would go on for ever are asked for with an end; and a failure is an answer that says that the daemon failed (500, 502, 504), or none.
+Names and ids of things that exist stand in for random ones most of the time, as a request for nothing tests little, and what an
+earlier request took away is made anew; answers that would go on for ever are asked for with an end; and a failure is an answer
+that says that the daemon failed (500, 502, 504), or none.
 """
 
 import hashlib
+import http.client
 import io
+import json
 import tarfile
 
 import schemathesis
@@ -19,6 +22,10 @@ NAMES = {
     "networks": ["bridge", "host", "none", "mine", "nothing"],
     "volumes": ["data", "used", "nothing"],
 }
+PATHS = ["/etc/passwd", "/tmp", "/bin/../etc/.", "/bin/sh", "/proc/1/root/etc", "/nothing/at/all", "/dev/null", "tmp/"]
+LOOP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
+# What runs, and the state that it has to be in; that of `subject` is left to chance.
+SUBJECTS = {"running": (LOOP, "running"), "subject": (LOOP, None), "stopped": (["true"], "exited"), "created": (["true"], "created")}
 # Answers that come when something happens, and what makes them end at once.
 ENDS = {
     "/events": {"since": "1", "until": "2"},
@@ -34,22 +41,48 @@ def pick(seed, values):
     return None if number % 6 == 0 else values[number % len(values)]
 
 
-@schemathesis.hook
-def map_path_parameters(context, path_parameters):
-    if not path_parameters:
-        return path_parameters
-    room = context.operation.path.split("/")[1]
-    for name, value in path_parameters.items():
-        chosen = pick((room, name, value), NAMES.get(room, ["nothing"]))
+def ask(method, path, document=None):
+    """Status and document of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", 2375, timeout=30)
+    connection.request(method, path, json.dumps(document or {}), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, json.loads(body) if body.startswith(b"{") else None
+
+
+def provide(name):
+    """A container of this name, in its state."""
+    command, state = SUBJECTS[name]
+    status, found = ask("GET", f"/containers/{name}/json")
+    if status == 200 and state in (None, found["State"]["Status"]):
+        return
+    ask("POST", f"/containers/{name}/unpause")
+    ask("DELETE", f"/containers/{name}?force=1")
+    ask("POST", "/images/demo/tag?repo=busybox")
+    ask("POST", f"/containers/create?name={name}", {"Image": "demo", "Cmd": command, "HostConfig": {"NetworkMode": "none"}})
+    if state != "created":
+        ask("POST", f"/containers/{name}/start")
+    if state == "exited":
+        ask("POST", f"/containers/{name}/wait")
+
+
+def give_names(case):
+    """Names of what there is, for whichever part of the path is one."""
+    room = case.operation.path.split("/")[1]
+    for parameter, value in (case.path_parameters or {}).items():
+        chosen = pick((room, parameter, value, str(case.query)), NAMES.get(room, ["nothing"]))
         if chosen is not None:
-            path_parameters[name] = chosen
-    return path_parameters
+            case.path_parameters[parameter] = chosen
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Nobody waits for what never ends."""
+    """Who is asked for is there, and nobody waits for what never ends."""
+    give_names(case)
     path = case.operation.path
+    if path.endswith("/archive") and (chosen := pick(("path", str(case.query)), PATHS)):
+        case.query = dict(case.query or {}) | {"path": chosen}
     if path in ENDS:
         case.query = dict(case.query or {}) | ENDS[path]
     if path.endswith(("/stop", "/restart")):
@@ -59,14 +92,34 @@ def before_call(context, case, kwargs):
     if path.endswith("/wait"):
         waits = case.query and case.query.get("condition") in ("next-exit", "removed")
         case.path_parameters["name"] = "nothing" if waits else "stopped"
+    if path == "/commit" and pick(("commit", str(case.query)), ["yes"]):
+        case.query = dict(case.query or {}) | {"container": "stopped"}
+    chosen = (case.path_parameters or {}).get("name")
+    if chosen in SUBJECTS:
+        provide(chosen)
+    if path == "/commit":
+        provide("stopped")
+    if path.startswith("/exec/") and pick(("exec", str(case.path_parameters)), ["yes"]):
+        provide("running")
+        wish = {"Cmd": ["echo", "x"], "AttachStdout": True, "Tty": bool(pick(str(case.query), ["yes"]))}
+        _, made = ask("POST", "/containers/running/exec", wish)
+        case.path_parameters["id"] = made["Id"]
+    if path.startswith("/networks/{name}/"):
+        ask("POST", "/networks/create", {"Name": "mine"})
+        provide("running")
+        provide("created")
 
 
 @schemathesis.hook
 def map_body(context, body):
-    """Containers are made of the image that is there, and hold nothing of the host."""
+    """Containers are made of the image that is there, and networks are for those that there are."""
     if context.operation.path == "/containers/create" and isinstance(body, dict):
         if pick(("image", sorted(map(str, body))), ["yes"]):
             body["Image"] = "busybox"
+    if context.operation.path.startswith("/networks/{name}/") and isinstance(body, dict):
+        chosen = pick(("member", sorted(map(str, body))), ["running", "created", "stopped"])
+        if chosen:
+            body["Container"] = chosen
     return body
 
 
