@@ -24,6 +24,7 @@ use crate::types::network::{
 };
 use crate::types::system::{DiskUsage, Info, Version};
 use crate::types::volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumesPruneResponse};
+use crate::upload::Upload;
 
 /// A tar archive on its way to the daemon.
 pub type Archive = BoxStream<'static, io::Result<Bytes>>;
@@ -83,6 +84,12 @@ pub struct CommitQuery {
 
 fn container(name: &str, verb: &str) -> String {
     format!("/containers/{}/{verb}", escape(name))
+}
+
+fn write_path(name: &str, path: &str, copy_owner: bool) -> Call {
+    let call = Call::put(container(name, "archive")).query("path", path);
+    let call = call.query("noOverwriteDirNonDir", "true");
+    call.maybe("copyUIDGID", copy_owner.then_some("true"))
 }
 
 fn exec(id: &str, verb: &str) -> String {
@@ -299,10 +306,13 @@ impl Client {
 
     /// Extracts a tar archive into a directory. Directories take no other things' places, nor the other way round.
     pub async fn write_path(&self, name: &str, path: &str, copy_owner: bool, archive: Archive) -> Result<(), Error> {
-        let call = Call::put(container(name, "archive")).query("path", path);
-        let call = call.query("noOverwriteDirNonDir", "true");
-        let call = call.maybe("copyUIDGID", copy_owner.then_some("true"));
+        let call = write_path(name, path, copy_owner);
         self.bytes(call.archive(archive)).await.map(drop)
+    }
+
+    /// The same for an archive that the caller writes onto the connection, where that can be.
+    pub async fn upload_path(&self, name: &str, path: &str, copy_owner: bool) -> Result<Option<Upload>, Error> {
+        self.upload(write_path(name, path, copy_owner)).await
     }
 
     /// A tar archive of the whole root file system.

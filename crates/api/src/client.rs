@@ -17,10 +17,12 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::transport::Endpoint;
+use crate::transport::{Connection, Endpoint};
 
 /// The newest Engine API version that this client speaks.
 pub const API_VERSION: &str = "1.51";
+
+pub(crate) const USER_AGENT: &str = concat!("corten/", env!("CARGO_PKG_VERSION"));
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -98,9 +100,9 @@ pub enum Payload {
 
 /// One request, before a version is put in front of its path.
 pub struct Call {
-    method: Method,
-    path: String,
-    headers: Vec<(&'static str, String)>,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
     payload: Payload,
 }
 
@@ -172,7 +174,7 @@ impl Call {
         self
     }
 
-    fn doing(&self) -> String {
+    pub(crate) fn doing(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 }
@@ -374,7 +376,7 @@ impl Client {
             .method(call.method.clone())
             .uri(format!("/v{}{}", self.version(), call.path))
             .header(header::HOST, self.endpoint.authority())
-            .header(header::USER_AGENT, concat!("corten/", env!("CARGO_PKG_VERSION")));
+            .header(header::USER_AGENT, USER_AGENT);
         for (name, value) in &call.headers {
             builder = builder.header(*name, value);
         }
@@ -407,8 +409,8 @@ impl Client {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<SendRequest<Body>, Error> {
-        let connection = self.endpoint.connect().await.map_err(|source| match source.kind() {
+    pub(crate) async fn open(&self) -> Result<Connection, Error> {
+        self.endpoint.connect().await.map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => Error::Forbidden {
                 endpoint: self.endpoint.clone(),
                 source,
@@ -421,8 +423,11 @@ impl Client {
                 endpoint: self.endpoint.clone(),
                 source,
             },
-        })?;
-        let (sender, driver) = http1::handshake(TokioIo::new(connection))
+        })
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Body>, Error> {
+        let (sender, driver) = http1::handshake(TokioIo::new(self.open().await?))
             .await
             .map_err(|source| Error::Broken {
                 doing: "connect".to_string(),
@@ -500,7 +505,7 @@ async fn read(body: Incoming, doing: String) -> Result<Bytes, Error> {
 }
 
 /// The `message` of an error document, or what came instead.
-fn explain(status: StatusCode, body: &[u8]) -> String {
+pub(crate) fn explain(status: StatusCode, body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Document {
         message: String,

@@ -10,3 +10,4 @@ pub mod stream;
 pub mod tls;
 pub mod transport;
 pub mod types;
+pub mod upload;

@@ -3,7 +3,7 @@
 //! Whoever makes an archive writes into a [`Sink`] and says which bytes are a file's: a sink that has a descriptor can then
 //! let the kernel move them (`sendfile(2)`), and they never come into this process.
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -66,6 +66,71 @@ impl Sink for Descriptor {
             }
         }
         Ok(())
+    }
+}
+
+/// HTTP's chunked coding (RFC 9112, section 7.1) on a socket that blocks.
+#[derive(Debug)]
+pub struct Chunked {
+    socket: Descriptor,
+    /// Whether the chunk before is still to be ended.
+    open: bool,
+}
+
+impl Chunked {
+    /// Writes the message's head, as it is.
+    pub fn begin(socket: OwnedFd, head: &[u8]) -> io::Result<Chunked> {
+        let mut socket = Descriptor(socket);
+        socket.bytes(head)?;
+        Ok(Chunked { socket, open: false })
+    }
+
+    fn next(&mut self, length: u64) -> String {
+        let end = if std::mem::replace(&mut self.open, true) {
+            "\r\n"
+        } else {
+            ""
+        };
+        format!("{end}{length:x}\r\n")
+    }
+
+    /// Writes the last chunk; without it nobody takes the message for whole.
+    pub fn finish(mut self) -> io::Result<OwnedFd> {
+        let end: &[u8] = if self.open { b"\r\n0\r\n\r\n" } else { b"0\r\n\r\n" };
+        self.socket.bytes(end)?;
+        Ok(self.socket.0)
+    }
+}
+
+impl Sink for Chunked {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let begin = self.next(bytes.len() as u64);
+        let slices = [IoSlice::new(begin.as_bytes()), IoSlice::new(bytes)];
+        let written = loop {
+            match rustix::io::writev(self.socket.0.as_fd(), &slices) {
+                Err(Errno::INTR) => {}
+                written => break written?,
+            }
+        };
+        match written.checked_sub(begin.len()) {
+            Some(of_bytes) => self.socket.bytes(&bytes[of_bytes..]),
+            None => {
+                self.socket.bytes(&begin.as_bytes()[written..])?;
+                self.socket.bytes(bytes)
+            }
+        }
+    }
+
+    fn file(&mut self, file: BorrowedFd, offset: u64, length: u64) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let begin = self.next(length);
+        self.socket.bytes(begin.as_bytes())?;
+        self.socket.file(file, offset, length)
     }
 }
 
@@ -147,5 +212,20 @@ mod tests {
         drop(theirs);
         let error = Descriptor(ours.into()).file(file.as_fd(), 0, 64 << 20).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn pieces_and_files_are_chunks() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let mut chunks = Chunked::begin(ours.into(), b"HEAD\r\n\r\n").unwrap();
+        chunks.bytes(b"abc").unwrap();
+        chunks.bytes(b"").unwrap();
+        chunks.file(file.as_fd(), 8, 4).unwrap();
+        drop(chunks.finish().unwrap());
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "HEAD\r\n\r\n3\r\nabc\r\n4\r\n89\0\0\r\n0\r\n\r\n");
     }
 }

@@ -4,7 +4,7 @@
 //! and links say.
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_api::calls::Archive;
-use corten_api::client::{Client, Streaming};
-use corten_linux::transfer::Sink;
+use corten_api::client::{self, Client, Streaming};
+use corten_api::upload::Upload;
+use corten_linux::transfer::{Chunked, Sink};
 use corten_store::layer::error::LayerError;
 use corten_store::layer::extract::{Target, extract};
 use corten_store::layer::make::Owner;
@@ -23,6 +24,7 @@ use corten_store::layer::walk::on_a_deep_stack;
 use futures_util::StreamExt;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
 use crate::command::archive::read_pieces;
@@ -56,6 +58,8 @@ const BEAT: Duration = Duration::from_millis(75);
 /// Pieces between the connection and the thread at the files.
 const WAITING: usize = 4;
 const PIECE_BYTES: usize = 256 * 1024;
+/// Of a file, between two looks at the line of progress.
+const CHUNK_BYTES: u64 = 16 << 20;
 
 struct Copy {
     container: String,
@@ -191,13 +195,21 @@ impl Copy {
             None => source.name.clone(),
         };
         let progress = Progress::begin(!self.quiet, "Copying to container - ");
-        let (archive, packed) = pack(source, name, progress.count.clone())?;
-        let sent = client
-            .write_path(&self.container, &directory, self.copy_owner, archive)
-            .await;
+        let parts = Parts::of(&source, name)?;
+        let upload = client.upload_path(&self.container, &directory, self.copy_owner).await?;
+        let (sent, packed) = match upload {
+            Some(upload) => write(parts, upload, progress.count.clone()).await?,
+            None => {
+                let (archive, packed) = pack(parts, progress.count.clone());
+                let sent = client
+                    .write_path(&self.container, &directory, self.copy_owner, archive)
+                    .await;
+                (sent, packed.await)
+            }
+        };
         progress.end(&format!("{}:{}", self.container, destination.path));
         // What could not be read here is why the daemon got half an archive.
-        match packed.await {
+        match packed {
             Ok(Err(LayerError::Write(_))) | Ok(Ok(())) | Err(_) => Ok(sent?),
             Ok(Err(error)) => Err(told(&error)),
         }
@@ -322,31 +334,101 @@ impl Read for Pieces {
     }
 }
 
-type Packed = tokio::task::JoinHandle<Result<(), LayerError>>;
+type Packed = Result<Result<(), LayerError>, JoinError>;
 
-/// The source as an archive in which it has this name, made by a thread of its own.
-fn pack(source: Side, name: String, count: Arc<AtomicU64>) -> Result<(Archive, Packed), Failure> {
-    let (directory, base) = local::split(&source.path);
-    let parent = open_directory(Path::new(&directory))
-        .map_err(|error| Failure::new(format!("open {directory}: {}", failure::reason(&error))))?;
+/// What an archive is made of.
+struct Parts {
+    parent: OwnedFd,
+    /// Within the parent.
+    base: String,
+    /// Within the archive.
+    name: String,
+}
+
+impl Parts {
+    fn of(source: &Side, name: String) -> Result<Parts, Failure> {
+        let (directory, base) = local::split(&source.path);
+        let parent = open_directory(Path::new(&directory))
+            .map_err(|error| Failure::new(format!("open {directory}: {}", failure::reason(&error))))?;
+        Ok(Parts { parent, base, name })
+    }
+
+    /// For a thread that may wait.
+    fn write(&self, sink: &mut dyn Sink) -> Result<(), LayerError> {
+        let pack = || {
+            let mut packer = Packer::new(sink, Rules::default());
+            match self.base.as_str() {
+                "." | "/" => packer.add_directory(self.parent.as_fd(), format!("{}/", self.name).as_bytes())?,
+                base => {
+                    let base = std::ffi::CString::new(base).expect("arguments have no zero bytes");
+                    packer.add(self.parent.as_fd(), &base, self.name.as_bytes())?;
+                }
+            }
+            packer.finish()
+        };
+        on_a_deep_stack(pack).map_err(LayerError::Write).flatten()
+    }
+}
+
+/// Packed straight onto the connection: the kernel sends what files have.
+async fn write(
+    parts: Parts,
+    upload: Upload,
+    count: Arc<AtomicU64>,
+) -> Result<(Result<(), client::Error>, Packed), Failure> {
+    let both = tokio::task::spawn_blocking(move || {
+        let packed = || {
+            let socket = upload.socket().map_err(LayerError::Write)?;
+            let chunks = Chunked::begin(socket, upload.head()).map_err(LayerError::Write)?;
+            let mut sending = Counting { sink: chunks, count };
+            parts.write(&mut sending)?;
+            sending.sink.finish().map(drop).map_err(LayerError::Write)
+        };
+        let packed = packed();
+        // What could not be read here leaves half an archive, and nobody waits for what the daemon says of it.
+        let unread = packed
+            .as_ref()
+            .is_err_and(|error| !matches!(error, LayerError::Write(_)));
+        let sent = if unread { Ok(()) } else { upload.answer() };
+        (sent, packed)
+    });
+    let (sent, packed) = both.await.map_err(|_| Failure::new("packing broke off"))?;
+    Ok((sent, Ok(packed)))
+}
+
+/// Counts for the line of progress.
+struct Counting {
+    sink: Chunked,
+    count: Arc<AtomicU64>,
+}
+
+impl Sink for Counting {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.sink.bytes(bytes)
+    }
+
+    fn file(&mut self, file: BorrowedFd, offset: u64, length: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < length {
+            let step = (length - done).min(CHUNK_BYTES);
+            self.sink.file(file, offset + done, step)?;
+            self.count.fetch_add(step, Ordering::Relaxed);
+            done += step;
+        }
+        Ok(())
+    }
+}
+
+/// The source as an archive, made by a thread of its own.
+fn pack(parts: Parts, count: Arc<AtomicU64>) -> (Archive, JoinHandle<Result<(), LayerError>>) {
     let (sender, receiver) = mpsc::channel(WAITING);
     let packed = tokio::task::spawn_blocking(move || {
         let mut sending = Sending {
             sender: sender.clone(),
             count,
         };
-        let pack = || {
-            let mut packer = Packer::new(&mut sending, Rules::default());
-            match base.as_str() {
-                "." | "/" => packer.add_directory(parent.as_fd(), format!("{name}/").as_bytes())?,
-                base => {
-                    let base = std::ffi::CString::new(base).expect("arguments have no zero bytes");
-                    packer.add(parent.as_fd(), &base, name.as_bytes())?;
-                }
-            }
-            packer.finish()
-        };
-        let result = on_a_deep_stack(pack).map_err(LayerError::Write).flatten();
+        let result = parts.write(&mut sending);
         if result.is_err() {
             let _ = sender.blocking_send(Err(io::Error::other("the archive could not be made")));
         }
@@ -355,7 +437,7 @@ fn pack(source: Side, name: String, count: Arc<AtomicU64>) -> Result<(Archive, P
     let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
         Some((receiver.recv().await?, receiver))
     });
-    Ok((pieces.boxed(), packed))
+    (pieces.boxed(), packed)
 }
 
 /// Where the archive's bytes go.

@@ -33,6 +33,9 @@ use crate::{
 /// A request's head fits, nearly always.
 const FIRST_READ_BYTES: usize = 4096;
 
+/// Larger ones are mapped anew for every read of a long body, page by page.
+const READ_BYTES_MAX: usize = 96 * 1024;
+
 /// How long a TLS handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,7 +86,8 @@ pub async fn serve(client: Client, service: Arc<Service>, mut closing: watch::Re
         .half_close(presence.is_some())
         .title_case_headers(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(patience);
+        .header_read_timeout(patience)
+        .max_buf_size(READ_BYTES_MAX);
     let mut connection = builder.serve_connection(TokioIo::new(bare), answers).with_upgrades();
     let result = tokio::select! {
         result = &mut connection => result,
