@@ -114,6 +114,44 @@ fn a_user_ends_the_waiting_with_stop_kill_or_removal() {
 }
 
 #[test]
+fn a_policy_that_allows_no_further_try_ends_the_waiting() {
+    let daemon = daemon();
+    for policy in ["no", "on-failure:3"] {
+        waiting(&daemon, "box");
+        wait_until("the fifth pause has begun", || restarts(&daemon, "box") >= 5);
+        daemon.docker(["update", "--restart", policy, "box"]).ok();
+        let count = restarts(&daemon, "box");
+        assert_eq!(daemon.status("box"), "exited", "{policy}");
+        assert_eq!(daemon.docker("wait box").ok().trim(), "3");
+        // No try is on its way: the fifth pause is 1.6 s long.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(
+            (daemon.status("box").as_str(), restarts(&daemon, "box")),
+            ("exited", count)
+        );
+        daemon.docker("rm box").ok();
+    }
+    daemon.assert_nothing_remains();
+}
+
+#[test]
+fn a_policy_that_allows_the_next_try_leaves_it_where_it_is() {
+    let daemon = daemon();
+    waiting(&daemon, "box");
+    // Other updates have nothing to do with it either.
+    daemon.docker("update --memory 64m --memory-swap 64m box").ok();
+    daemon.docker("update --restart on-failure:7 box").ok();
+    wait_until("it has been tried seven times", || {
+        daemon.status("box") == "exited" && restarts(&daemon, "box") == 7
+    });
+    background(&daemon, "--name well --restart always", "exit 0");
+    wait_until("it has been restarted a few times", || restarts(&daemon, "well") >= 4);
+    daemon.wait_for_status("well", "restarting");
+    daemon.docker("update --restart on-failure well").ok();
+    assert_eq!(daemon.status("well"), "exited", "success is no failure");
+}
+
+#[test]
 fn restart_of_one_that_waits_starts_it_at_once_and_counts_anew() {
     let daemon = daemon();
     let go = daemon.root().join("go");

@@ -167,7 +167,6 @@ impl Supervised {
     /// The next try, whose time has come.
     pub async fn retry(&mut self) {
         self.restarts.due = None;
-        self.policy_changed();
         // It goes on waiting when the daemon ends with its containers: the next one brings it back.
         if self.state.phase != Phase::Restarting || self.context.is_stopping() {
             return;
@@ -186,9 +185,15 @@ impl Supervised {
         self.show();
     }
 
-    /// The record has another policy than before. One that waits for a next try that nobody wants any more rests.
+    /// The record has another policy than before. One that waits for a next try that it does not allow rests.
     pub fn policy_changed(&mut self) {
-        if self.state.phase == Phase::Restarting && self.policy() == Policy::No {
+        let end = End {
+            exit_code: self.state.exit_code,
+            // The try that it waits for is counted already.
+            restarts: self.state.restart_count.saturating_sub(1),
+            stopped_by_user: false,
+        };
+        if self.state.phase == Phase::Restarting && !self.policy().after(end) {
             self.give_up_restarting();
         }
     }

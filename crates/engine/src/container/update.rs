@@ -181,6 +181,9 @@ impl Supervised {
             self.record = before;
             return Err(error);
         }
+        if !options.restart_policy.name.is_empty() {
+            self.policy_changed();
+        }
         self.show();
         self.tell("update", &[]);
         Ok(())
