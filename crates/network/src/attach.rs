@@ -174,7 +174,7 @@ impl Controller {
         }
         self.withdraw(&mut held);
         for (live, endpoint) in &held.networks {
-            live.leave(container, endpoint);
+            self.leave(live, container, endpoint);
         }
     }
 
@@ -276,7 +276,7 @@ impl Controller {
             false => self.lead(&mut held, targets),
         };
         let named = self.name(&held, namespace);
-        live.leave(&attachment.container, &endpoint);
+        self.leave(&live, &attachment.container, &endpoint);
         *attachment = held.attachment.clone();
         for error in [routed, led, named].into_iter().filter_map(Result::err) {
             tracing::error!(container = attachment.container, network, %error, "after a network was left");
@@ -300,6 +300,14 @@ impl Controller {
                 self.resolver.names().add(endpoint);
             }
         }
+    }
+
+    /// Gives an endpoint's addresses back; no link leads there any more.
+    fn leave(&self, live: &Live, container: &str, endpoint: &Endpoint) {
+        if live.network.default_bridge {
+            self.unlink(endpoint);
+        }
+        live.leave(container, endpoint);
     }
 
     fn holding(&self, container: &str) -> Result<Arc<Mutex<Held>>> {

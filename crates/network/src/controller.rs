@@ -2,7 +2,7 @@
 //!
 //! It holds what is live (leases of addresses, sockets that keep ports, the firewall table, the resolver); what must
 //! outlive the process goes back to the caller as [`model`](crate::model) data. A verb that fails leaves nothing behind.
-//! The verbs on containers are in [`attach`](crate::attach), what a new daemon does in [`restore`](crate::restore).
+//! The verbs on containers are in [`attach`](crate::attach) and [`links`](crate::links), what a new daemon does in [`restore`](crate::restore).
 use std::{
     collections::HashMap,
     error::Error as _,
@@ -22,7 +22,7 @@ use crate::{
     host,
     ipam::pools::Pools,
     mend::{self, Known},
-    model::{Attachment, Driver, Network, NetworkRequest, Warning},
+    model::{Attachment, Driver, LinkedPort, Network, NetworkRequest, Warning},
     networks::Live,
     plan,
     ports::publisher::Publisher,
@@ -34,6 +34,8 @@ pub struct Restored<'a> {
     pub attachment: &'a Attachment,
     /// Its network namespace, while it runs.
     pub namespace: BorrowedFd<'a>,
+    /// What it reaches by its links.
+    pub links: Vec<LinkedPort>,
 }
 
 pub struct Controller {
@@ -44,7 +46,7 @@ pub struct Controller {
     pub(crate) publisher: Publisher,
     pub(crate) resolver: Resolver,
     pools: Pools,
-    known: Known,
+    pub(crate) known: Known,
 }
 
 impl Controller {

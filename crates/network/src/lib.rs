@@ -18,6 +18,7 @@ pub mod forward;
 pub mod held;
 pub mod host;
 pub mod ipam;
+pub mod links;
 mod mend;
 pub mod model;
 pub mod namespace;

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     error::{Error, Result},
     held::Held,
+    links::Links,
     networks::{Live, Options},
     vlan, wiring,
 };
@@ -22,6 +23,8 @@ pub(crate) struct Known {
     pub networks: Arc<RwLock<BTreeMap<String, Arc<Live>>>>,
     /// By the container's id.
     pub held: Arc<Mutex<HashMap<String, Arc<Mutex<Held>>>>>,
+    /// Of containers on the default network; see [`links`](crate::links).
+    pub links: Arc<Mutex<Links>>,
     /// One network is made or removed at a time: each must see the others' subnets.
     pub making: Arc<Mutex<()>>,
 }
@@ -56,7 +59,9 @@ impl Known {
                 network = live.network.name,
                 "somebody removed bridge {bridge}: it is made anew"
             );
-            let made = make_interface(config, live).and_then(|()| adopt(live, &self.wires(live)));
+            let made = make_interface(config, live)
+                .and_then(|()| adopt(live, &self.wires(live)))
+                .and_then(|()| self.answer_for_linked());
             if let Err(error) = made {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(network = live.network.name, %error, cause, "a bridge that somebody removed stays away");

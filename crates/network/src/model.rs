@@ -241,6 +241,16 @@ pub struct PublishedPort {
     pub host_port: u16,
 }
 
+/// A container's port that another one, which has a link to it, reaches though containers of their network do not reach
+/// each other. Both addresses are of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkedPort {
+    pub source: IpAddr,
+    pub target: IpAddr,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
 /// How a container finds names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsRequest {

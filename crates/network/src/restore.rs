@@ -44,9 +44,17 @@ impl Controller {
             .iter()
             .filter_map(|live| wiring::bridge_rules(live, &self.config))
             .collect();
+        self.take_over_links(
+            running
+                .iter()
+                .map(|one| (one.attachment.container.clone(), one.links.clone())),
+        );
         let ports: Vec<_> = taken_over.iter().flat_map(|(held, _)| &held.rules).copied().collect();
         if let Err(error) = self.firewall.rebuild(&rules, &ports) {
             failures.push(("firewall".to_owned(), error));
+        }
+        if let Err(error) = self.known.answer_for_linked() {
+            failures.push(("links".to_owned(), error));
         }
         for live in self.all() {
             if let Err(error) = self.forward(&live) {

@@ -413,6 +413,10 @@ fn set_switches(name: &str, wire: &Wire) -> io::Result<()> {
         // The link-local address works at once as well.
         switches.write(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
         switches.write(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
+        if matches!(wire.plug, Plug::Bridge { port, .. } if port.isolated) {
+            // Who is linked meets at the host, which would send the two past itself. In IPv4 only a gateway can.
+            switches.write(&format!("ipv6/conf/{name}/accept_redirects"), "0")?;
+        }
     } else {
         switches.write_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
     }

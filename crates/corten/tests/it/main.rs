@@ -50,6 +50,7 @@ mod network_bridge;
 mod network_cli;
 mod network_errors;
 mod network_names;
+mod network_links;
 mod network_operator;
 mod network_ports;
 mod network_recovery;

@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use corten_network::{error as network, model::Attachment};
+use corten_network::{
+    error as network,
+    model::{Attachment, LinkedPort},
+};
 
 use crate::{
     container::{
@@ -94,7 +97,16 @@ impl Supervised {
         let before = self.links.replace(links).or_else(|| self.links.clone());
         if self.state.phase.is_running() {
             self.update_etc(self.state.attachment.as_ref(), before.as_deref().unwrap_or_default());
+            if let Err(error) = self.context.networks.link(&self.record.id, self.reach()) {
+                tracing::error!(container = %self.record.id, %error, "a container does not reach those that it is linked to");
+            }
         }
+    }
+
+    /// What it reaches by its links.
+    pub fn reach(&self) -> Vec<LinkedPort> {
+        let attachment = self.state.attachment.as_ref();
+        links::reach(&self.record, attachment, links::running(&self.table))
     }
 
     fn facts<'a>(&'a self, attachment: &'a Attachment, gateways: &'a [IpAddr], links: &'a [LinkTarget]) -> Facts<'a> {
@@ -250,14 +262,21 @@ pub fn tell(context: &Context, record: &Record, action: &str, network: &str, nam
 }
 
 /// Makes in a new container's namespace what was reserved, and leaves a witness of it.
-pub async fn attach(context: Arc<Context>, attachment: Attachment, pid: i32, directory: PathBuf) -> Result<()> {
+pub async fn attach(
+    context: Arc<Context>,
+    attachment: Attachment,
+    links: Vec<LinkedPort>,
+    pid: i32,
+    directory: PathBuf,
+) -> Result<()> {
     let many = attachment.ports.len() > MANY_PORTS;
     let attach = move || {
         write(&directory, &attachment)?;
         let namespace = namespace(pid)
             .map_err(|error| Error::system("cannot open the container's network namespace").because(error))?;
         let attached = context.networks.attach(&attachment, namespace.as_fd());
-        attached.map_err(|error| named(error, ""))
+        let linked = attached.and_then(|()| context.networks.link(&attachment.container, links));
+        linked.map_err(|error| named(error, ""))
     };
     if many { blocking(attach).await } else { attach() }
 }

@@ -167,6 +167,10 @@ impl Supervised {
         self.save_or_warn();
         self.tell_network(action, &network.network.id, &network.network.name);
         self.show();
+        if network.network.default_bridge && self.state.phase.is_running() {
+            self.refresh_links();
+            self.tell_who_links_here();
+        }
     }
 
     fn forget_network(&mut self, name: &str) -> Result<()> {

@@ -2,9 +2,9 @@
 //!
 //! The other container is remembered by its id, so it may be renamed; it must run when this one starts. On users'
 //! networks a link is only a name, which the resolver answers: see [`endpoints`](super::endpoints).
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use corten_network::model::Protocol;
+use corten_network::model::{Attachment, LinkedPort, Protocol};
 
 use crate::{
     container::{
@@ -108,6 +108,39 @@ pub fn targets(record: &Record, table: &Table) -> Vec<LinkTarget> {
     found.collect()
 }
 
+/// What a running container reaches by its links even where containers do not reach each other: the exposed ports of
+/// those that run. `find` knows these, by id.
+pub fn reach(
+    record: &Record,
+    attachment: Option<&Attachment>,
+    find: impl Fn(&str) -> Option<(Arc<Record>, Attachment)>,
+) -> Vec<LinkedPort> {
+    let own = attachment.map(addresses_on_default).unwrap_or_default();
+    let mut all = Vec::new();
+    for (other, attachment) in record.links.iter().filter_map(|link| find(&link.container)) {
+        let exposed = ports::all_exposed(&other.config).unwrap_or_default();
+        for target in addresses_on_default(&attachment) {
+            for source in own.iter().filter(|source| source.is_ipv4() == target.is_ipv4()) {
+                all.extend(exposed.iter().map(|&(protocol, port)| LinkedPort {
+                    source: *source,
+                    target,
+                    protocol,
+                    port,
+                }));
+            }
+        }
+    }
+    all
+}
+
+/// For [`reach`]: containers that run, as they are in the table.
+pub fn running(table: &Table) -> impl Fn(&str) -> Option<(Arc<Record>, Attachment)> {
+    |id| {
+        let other = table.find(id).ok()?.snapshot();
+        Some((other.record, other.state.attachment.clone()?))
+    }
+}
+
 fn target(link: &ContainerLink, other: &Snapshot) -> LinkTarget {
     LinkTarget {
         alias: link.alias.clone(),
@@ -119,9 +152,18 @@ fn target(link: &ContainerLink, other: &Snapshot) -> LinkTarget {
 
 /// Of a running container on the default bridge; IPv4 first.
 fn default_addresses(container: &Snapshot) -> Vec<IpAddr> {
-    let endpoints = container.state.attachment.iter().flat_map(|all| &all.endpoints);
-    let mut on_default = endpoints.filter(|endpoint| endpoint.network_name == DEFAULT_NETWORK);
-    on_default.next().map_or_else(Vec::new, |endpoint| {
+    container
+        .state
+        .attachment
+        .as_ref()
+        .map(addresses_on_default)
+        .unwrap_or_default()
+}
+
+fn addresses_on_default(attachment: &Attachment) -> Vec<IpAddr> {
+    let mut endpoints = attachment.endpoints.iter();
+    let on_default = endpoints.find(|endpoint| endpoint.network_name == DEFAULT_NETWORK);
+    on_default.map_or_else(Vec::new, |endpoint| {
         let four = endpoint.ipv4.map(|address| IpAddr::from(address.addr()));
         let six = endpoint.ipv6.map(|address| IpAddr::from(address.addr()));
         four.into_iter().chain(six).collect()

@@ -24,7 +24,7 @@ use crate::{
         exec::{self, Exec, ExecRecord},
         handle::Command,
         health::Status,
-        mount_events,
+        links, mount_events,
         record::Record,
         remove,
         restart::{End, Policy},
@@ -232,14 +232,20 @@ fn restore_networks(context: &Context, found: &[Survivor]) -> Result<()> {
         .filter_map(|one| {
             let (task, attachment) = (one.task.as_ref()?, one.state.attachment.as_ref()?);
             // One that ends at this moment has nothing to be given back.
-            Some((attachment, attachment::namespace(task.state.pid).ok()?))
+            Some((&one.record, attachment, attachment::namespace(task.state.pid).ok()?))
         })
         .collect();
+    let runs = |id: &str| {
+        let mut running = found.iter().filter(|one| one.task.is_some());
+        let other = running.find(|one| one.record.id == id)?;
+        Some((Arc::new(other.record.clone()), other.state.attachment.clone()?))
+    };
     let running: Vec<_> = namespaces
         .iter()
-        .map(|(attachment, namespace)| Restored {
+        .map(|(record, attachment, namespace)| Restored {
             attachment,
             namespace: namespace.as_fd(),
+            links: links::reach(record, Some(attachment), runs),
         })
         .collect();
     open::restore(context, &running)

@@ -101,9 +101,10 @@ impl Supervised {
         self.state.attachment = self.reserve().await?;
         self.write_etc()?;
         let (context, attachment) = (Arc::clone(&self.context), self.state.attachment.clone());
+        let reach = self.reach();
         let plug = |pid, directory: PathBuf| async move {
             match attachment {
-                Some(attachment) => attachment::attach(context, attachment, pid, directory).await,
+                Some(attachment) => attachment::attach(context, attachment, reach, pid, directory).await,
                 None => Ok(()),
             }
         };

@@ -4,6 +4,7 @@
 //! port has, in `ports.rs`.
 mod flows;
 pub mod keeper;
+mod links;
 pub mod model;
 mod phrases;
 mod ports;

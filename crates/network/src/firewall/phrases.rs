@@ -277,6 +277,17 @@ pub(super) fn destination_in(family_number: Family, set: &str) -> Phrase {
     phrase
 }
 
+/// `ip saddr . ip daddr . meta l4proto . th dport @SET`
+pub(super) fn way_in(family_number: Family, set: &str) -> Phrase {
+    let registers = if family_number == Family::Ipv6 { 4 } else { 1 };
+    let mut phrase = family(family_number);
+    phrase.push(address(Address::Source, family_number, FIRST));
+    phrase.push(address(Address::Destination, family_number, Register::at(registers)));
+    phrase.extend(service(2 * registers));
+    phrase.push(contained(set));
+    phrase
+}
+
 pub(super) fn masquerade() -> Phrase {
     vec![Expression::Masquerade]
 }

@@ -6,7 +6,7 @@
 //! ```text
 //! forward:     jump user; jump inner; established: accept; oifname vmap @to; iifname @bridges accept; jump strangers
 //! inner:       while there are internal networks: iifname vmap @from; oifname vmap @into
-//! to-br0:      same bridge: accept; translated by us: accept; drop
+//! to-br0:      same bridge: accept, without icc only links; translated by us: accept; drop
 //! prerouting, output:  to an address of this host: jump ports → destination translated by map
 //! postrouting: iifname vmap @leave; oifname vmap @arrive
 //! leave-br0:   of the subnet and not to br0: masquerade
@@ -32,7 +32,7 @@ use crate::firewall::{
     phrases::{
         Phrase, accept, back, destination_in, discard, established, family, from, from_any, from_map, jump, leave_as,
         loopback, masquerade, not_established, not_from, not_published, not_to, protocol, published, rule, to, to_map,
-        to_this_host, translate_any, translate_one, within,
+        to_this_host, translate_any, translate_one, way_in, within,
     },
 };
 
@@ -50,6 +50,10 @@ pub(super) const ONE6: &str = "one6";
 pub(super) const OPEN4: &str = "open4";
 pub(super) const OPEN6: &str = "open6";
 
+/// Who reaches which port of whom on a network whose containers do not reach each other.
+pub(super) const LINKS4: &str = "links4";
+pub(super) const LINKS6: &str = "links6";
+
 /// Which chains of a network packets are sent through, by interface.
 const DISPATCH: [&str; 5] = ["from", "into", "to", "leave", "arrive"];
 
@@ -64,13 +68,15 @@ const STRANGERS: &str = "strangers";
 /// The chain for what is to or from internal networks, where even an established connection goes nowhere else.
 const INNER: &str = "inner";
 
-const SETS: [Set<'static>; 15] = [
+const SETS: [Set<'static>; 17] = [
     map(ANY4, &[Protocol, Service], &[Ipv4, Service]),
     map(ANY6, &[Protocol, Service], &[Ipv6, Service]),
     map(ONE4, &[Ipv4, Protocol, Service], &[Ipv4, Service]),
     map(ONE6, &[Ipv6, Protocol, Service], &[Ipv6, Service]),
     set(OPEN4, &[Ipv4, Protocol, Service]),
     set(OPEN6, &[Ipv6, Protocol, Service]),
+    set(LINKS4, &[Ipv4, Ipv4, Protocol, Service]),
+    set(LINKS6, &[Ipv6, Ipv6, Protocol, Service]),
     set(UPLINKS4, &[Interface]),
     set(UPLINKS6, &[Interface]),
     set(BRIDGES, &[Interface]),
@@ -238,6 +244,9 @@ fn to_network(network: &BridgeRules) -> Vec<Phrase> {
     let mut rules = Vec::new();
     if network.icc {
         rules.push(rule([from(&network.bridge), accept()]));
+    } else {
+        let links = [(Family::Ipv4, LINKS4), (Family::Ipv6, LINKS6)];
+        rules.extend(links.map(|(number, set)| rule([from(&network.bridge), way_in(number, set), accept()])));
     }
     rules.push(rule([published(), accept()]));
     let families = [

@@ -21,10 +21,12 @@ use crate::{
     error::{Error, Result},
     firewall::{
         flows,
+        links::{erase_links, write_links},
         model::{BridgeRules, Opened, PortRule, Switched},
         ports::{erase_ports, write_ports},
         rules::{self, UPLINKS4, UPLINKS6, erase_network, write_inner, write_network, write_skeleton, write_strangers},
     },
+    model::LinkedPort,
 };
 
 /// The table, in the network namespace of the thread that opened it.
@@ -39,6 +41,7 @@ struct State {
     line: Line,
     networks: Vec<BridgeRules>,
     ports: BTreeSet<PortRule>,
+    links: BTreeSet<LinkedPort>,
     /// As far as it was said to us; before that the table itself knows.
     opened: Option<Opened>,
     /// We have made the table.
@@ -84,6 +87,7 @@ impl Firewall {
                 line,
                 networks: Vec::new(),
                 ports: BTreeSet::new(),
+                links: BTreeSet::new(),
                 opened: None,
                 built: false,
             }),
@@ -102,7 +106,7 @@ impl Firewall {
     }
 
     /// Makes the table what it should be, whatever it was, in one transaction: no packet meets a table half made. The
-    /// operator's chains stay, and so does what [`Firewall::set_opened`] said.
+    /// operator's chains stay, and so does what [`Firewall::set_opened`] and [`Firewall::link`] said.
     pub fn rebuild(&self, networks: &[BridgeRules], ports: &[PortRule]) -> Result<()> {
         let mut state = self.state();
         state.networks = networks.to_vec();
@@ -149,6 +153,10 @@ impl Firewall {
         }
         let ports = self.filtered(state.ports.iter().copied());
         write_ports(&mut change, &state.networks, &ports);
+        write_links(
+            &mut change,
+            state.links.iter().filter(|port| self.switched.has(port.source)),
+        );
         change.commit(state.line.socket()?)
     }
 
@@ -212,6 +220,28 @@ impl Firewall {
         result
     }
 
+    /// Lets links through that are new, and those no more that are `old`; what is there, or is not, is no error. Before the
+    /// table is made this is only what it will be made with.
+    pub fn link(&self, old: &[LinkedPort], new: &[LinkedPort]) -> Result<()> {
+        let mut state = self.state();
+        let mut change = self.change();
+        let on = |port: &&LinkedPort| self.switched.has(port.source);
+        let old: Vec<_> = old.iter().filter(|port| state.links.remove(port)).collect();
+        let new: Vec<_> = new.iter().filter(|port| state.links.insert(**port)).collect();
+        if !state.built {
+            return Ok(());
+        }
+        erase_links(&mut change, old.into_iter().filter(on));
+        write_links(&mut change, new.iter().copied().filter(on));
+        let result = self.commit(&mut state, change, "cannot let links through the firewall");
+        if result.is_err() {
+            new.into_iter().for_each(|port| {
+                state.links.remove(port);
+            });
+        }
+        result
+    }
+
     /// Says what of the host forwards only because we made it. The kernel remembers it across our restarts.
     pub fn set_opened(&self, opened: &Opened) -> Result<()> {
         let mut state = self.state();
@@ -267,6 +297,7 @@ impl Firewall {
         let mut state = self.state();
         state.networks.clear();
         state.ports.clear();
+        state.links.clear();
         state.built = false;
         self.take_away(&mut state)
             .map_err(|refusal| self.failed("cannot remove the firewall", refusal))

@@ -16,6 +16,7 @@ fn restore(controller: &Controller, networks: &[corten_network::model::Network],
         .map(|container| Restored {
             attachment: &container.attachment,
             namespace: container.namespace.as_fd(),
+            links: Vec::new(),
         })
         .collect();
     let failures = controller.restore(networks, &running);

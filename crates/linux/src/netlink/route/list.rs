@@ -237,7 +237,7 @@ fn read_route(payload: &[u8]) -> Option<Route> {
     })
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
         16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),

@@ -2,6 +2,7 @@
 pub mod address;
 pub mod link;
 pub mod list;
+pub mod neighbour;
 pub mod path;
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,8 @@ fn a_network_is_a_few_chains() {
         assert_eq!(
             lines("chain", "to-br-a"),
             [
+                "iifname \"br-a\" ip saddr . ip daddr . meta l4proto . th dport @links4 accept",
+                "iifname \"br-a\" ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 accept",
                 "ct status dnat accept",
                 "ip6 daddr . meta l4proto . th dport @open6 accept",
                 "iifname != \"br-a\" meta l4proto ipv6-icmp accept",

@@ -5,7 +5,8 @@ use tokio::runtime::Builder;
 use super::world::{A1, A1_6, B1, HOST, HOST6, OTHER, Setting, seen, seen_udp, world};
 use crate::{
     firewall::model::Opened,
-    model::{PortRequest, Protocol},
+    links::answer,
+    model::{LinkedPort, PortRequest, Protocol},
     ports::publisher::{Families, Publisher},
 };
 
@@ -68,6 +69,42 @@ fn without_inter_container_communication_only_published_ports_are_reached() {
             assert_eq!(seen(Some(&world.other), HOST, 8080), OTHER);
             // `[::1]` leads there too.
             assert_eq!(seen(None, "::1", 8080), "fd00:8::1");
+        });
+    }
+}
+
+#[test]
+fn a_link_is_one_port_of_one_neighbour() {
+    const A2: &str = "10.8.0.3";
+    const A2_6: &str = "fd00:8::3";
+    for bridge_netfilter in [false, true] {
+        let port = Port {
+            isolated: true,
+            hairpin: false,
+        };
+        world(Setting { port, bridge_netfilter }, |world| {
+            let mut network = world.a.clone();
+            network.icc = false;
+            world.firewall.add_network(&network).expect("allowed");
+            let links = [(A2, A1), (A2_6, A1_6)].map(|(source, target)| LinkedPort {
+                source: source.parse().expect("an address"),
+                target: target.parse().expect("an address"),
+                protocol: Protocol::Tcp,
+                port: 80,
+            });
+            world.firewall.link(&[], &links).expect("allowed");
+            answer("br-a", &links.into()).expect("allowed");
+            assert_eq!(seen(Some(&world.a2), A1, 80), A2);
+            assert_eq!(seen(Some(&world.a2), A1_6, 80), A2_6);
+            assert_eq!(seen_udp(Some(&world.a2), A1, 80), "-");
+            for address in [A2, A2_6] {
+                assert_eq!(seen(Some(&world.a1), address, 80), "-");
+            }
+            world.firewall.rebuild(&[network], &[]).expect("allowed");
+            assert_eq!(seen(Some(&world.a2), A1_6, 80), A2_6);
+            world.firewall.link(&links, &[]).expect("allowed");
+            assert_eq!(seen(Some(&world.a2), A1, 80), "-");
+            assert_eq!(seen(Some(&world.a2), A1_6, 80), "-");
         });
     }
 }
