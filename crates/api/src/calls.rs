@@ -22,6 +22,7 @@ use crate::types::network::{
     Network, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest,
     NetworksPruneResponse,
 };
+use crate::types::platform::Platform;
 use crate::types::system::{DiskUsage, Info, Version};
 use crate::types::volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumesPruneResponse};
 use crate::upload::Upload;
@@ -367,13 +368,12 @@ impl Client {
             .await
     }
 
-    pub async fn inspect_image_raw(&self, name: &str, platform: Option<&str>) -> Result<Bytes, Error> {
-        self.bytes(Call::get(image(name, "json")).maybe("platform", platform))
-            .await
+    pub async fn inspect_image_raw(&self, name: &str, platform: Option<&Platform>) -> Result<Bytes, Error> {
+        self.bytes(for_platform(Call::get(image(name, "json")), platform)).await
     }
 
-    pub async fn history(&self, name: &str, platform: Option<&str>) -> Result<Vec<HistoryItem>, Error> {
-        self.document(Call::get(image(name, "history")).maybe("platform", platform))
+    pub async fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryItem>, Error> {
+        self.document(for_platform(Call::get(image(name, "history")), platform))
             .await
     }
 
@@ -387,8 +387,17 @@ impl Client {
         .map(drop)
     }
 
-    pub async fn remove_image(&self, name: &str, force: bool, keep_parents: bool) -> Result<Vec<DeleteItem>, Error> {
+    pub async fn remove_image(
+        &self,
+        name: &str,
+        force: bool,
+        keep_parents: bool,
+        platforms: &[Platform],
+    ) -> Result<Vec<DeleteItem>, Error> {
         let call = Call::delete(format!("/images/{}", escape_path(name)));
+        let call = platforms
+            .iter()
+            .fold(call, |call, platform| call.query("platforms", &platform.to_json()));
         self.document(call.flag("force", force).flag("noprune", keep_parents))
             .await
     }
@@ -398,9 +407,9 @@ impl Client {
     }
 
     /// The answer is a stream of [`crate::messages::Message`]s.
-    pub async fn load(&self, archive: Archive, quiet: bool, platform: Option<&str>) -> Result<Streaming, Error> {
+    pub async fn load(&self, archive: Archive, quiet: bool, platform: Option<&Platform>) -> Result<Streaming, Error> {
         let call = Call::post("/images/load").query("quiet", if quiet { "1" } else { "0" });
-        self.streaming(call.maybe("platform", platform).archive(archive)).await
+        self.streaming(for_platform(call, platform).archive(archive)).await
     }
 
     /// The answer is a stream of [`crate::messages::Message`]s; the last one's status is the image's id.
@@ -424,12 +433,16 @@ impl Client {
     }
 
     /// A docker-archive of all the images.
-    pub async fn save(&self, names: &[String], platform: Option<&str>) -> Result<Streaming, Error> {
+    pub async fn save(&self, names: &[String], platform: Option<&Platform>) -> Result<Streaming, Error> {
         let call = names
             .iter()
             .fold(Call::get("/images/get"), |call, name| call.query("names", name));
-        self.streaming(call.maybe("platform", platform)).await
+        self.streaming(for_platform(call, platform)).await
     }
+}
+
+fn for_platform(call: Call, platform: Option<&Platform>) -> Call {
+    call.maybe("platform", platform.map(Platform::to_json).as_deref())
 }
 
 /// Networks.

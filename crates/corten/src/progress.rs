@@ -32,7 +32,7 @@ pub async fn show(mut body: Streaming, quiet: bool, target: Target) -> Result<Op
                 screen.finish();
                 return Err(Failure::new(text));
             }
-            if message.id.is_none() && message.status.is_some() {
+            if message.id.is_none() && !moves(&message) && message.status.is_some() {
                 last.clone_from(&message.status);
             }
             screen.take(&message);
@@ -74,13 +74,14 @@ impl Screen {
             return;
         }
         let Some(status) = &message.status else { return };
-        let Some(id) = &message.id else {
-            self.print(&format!("{status}\n"));
-            return;
+        let id = match &message.id {
+            Some(id) => id.as_str(),
+            None if moves(message) => "",
+            None => return self.print(&format!("{status}\n")),
         };
         match &self.bars {
             Some(bars) => {
-                let bar = self.by_id.entry(id.clone()).or_insert_with(|| bars.add(bar(id)));
+                let bar = self.by_id.entry(id.to_owned()).or_insert_with(|| bars.add(bar(id)));
                 bar.set_message(status.clone());
                 if let Some(detail) = &message.progress_detail {
                     bar.set_length(detail.total.unwrap_or(0));
@@ -88,13 +89,7 @@ impl Screen {
                 }
             }
             // Without a terminal only what is final is worth a line.
-            None if message
-                .progress_detail
-                .as_ref()
-                .is_none_or(|detail| detail.current.is_none()) =>
-            {
-                self.print(&format!("{id}: {status}\n"));
-            }
+            None if !moves(message) => self.print(&format!("{id}: {status}\n")),
             None => {}
         }
     }
@@ -118,8 +113,19 @@ impl Screen {
     }
 }
 
+/// Is it about something that goes on?
+fn moves(message: &Message) -> bool {
+    let detail = message.progress_detail.as_ref();
+    detail.is_some_and(|detail| detail.current.is_some())
+}
+
 fn bar(id: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix}: {msg} [{bar:30}] {bytes}/{total_bytes}");
+    let style = ProgressStyle::with_template("{prefix}{msg} [{bar:30}] {bytes}/{total_bytes}");
     let style = style.expect("the template is constant").progress_chars("=> ");
-    ProgressBar::new(0).with_style(style).with_prefix(id.to_string())
+    let prefix = if id.is_empty() {
+        String::new()
+    } else {
+        format!("{id}: ")
+    };
+    ProgressBar::new(0).with_style(style).with_prefix(prefix)
 }

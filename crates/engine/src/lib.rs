@@ -81,6 +81,7 @@ pub mod image {
     mod list;
     mod load;
     mod pattern;
+    pub mod platform;
     pub mod reference;
     mod remove;
     pub mod save;

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use corten_api::types::platform::Platform;
 use corten_engine::{
     error::{Kind, Result},
     events::EventBus,
@@ -71,7 +72,7 @@ impl World {
             }
             messages
         });
-        self.images.load(std::io::Cursor::new(archive), sender).await?;
+        self.images.load(std::io::Cursor::new(archive), None, sender).await?;
         Ok(messages.await.unwrap())
     }
 
@@ -88,7 +89,12 @@ impl World {
     async fn save(&self, names: &[&str]) -> Result<Vec<u8>> {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut archive = Vec::new();
-        self.images.save(&names).await?.read_to_end(&mut archive).await.unwrap();
+        self.images
+            .save(&names, None)
+            .await?
+            .read_to_end(&mut archive)
+            .await
+            .unwrap();
         Ok(archive)
     }
 
@@ -207,7 +213,7 @@ async fn a_docker_archive_loads_whatever_its_order_and_compression() {
         for reference in [&image.id, &expected[..12], &expected, "docker.io/library/app:1"] {
             assert_eq!(world.images.inspect(reference).unwrap().id, image.id);
         }
-        let history = world.images.history("app:1").await.unwrap();
+        let history = world.images.history("app:1", None).await.unwrap();
         assert_eq!(history.iter().map(|line| line.size).collect::<Vec<_>>(), [5000, 1]);
         assert_eq!(
             (history[0].id.as_str(), history[1].id.as_str()),
@@ -327,6 +333,15 @@ async fn an_oci_archive_with_nested_indexes_and_compressed_layers() {
         .unwrap_err()
         .to_string();
     assert_eq!(error, "the archive has no image for linux/amd64, only for linux/s390x");
+    let (sender, _receiver) = mpsc::channel(1);
+    let platform = Platform::parse("linux/riscv64").ok();
+    let load = world
+        .images
+        .load(std::io::Cursor::new(archive(&index)), platform, sender);
+    assert_eq!(
+        load.await.unwrap_err().to_string(),
+        "the archive has no image for linux/riscv64, only for linux/s390x, linux/amd64"
+    );
 }
 
 #[tokio::test]
@@ -360,7 +375,7 @@ async fn archives_of_old_with_links_between_layers() {
     let image = world.images.inspect("old:1").unwrap();
     let id = format!("sha256:{}", digest(&layer));
     assert_eq!(image.layers, [id.clone(), id]);
-    let history = world.images.history("old:1").await.unwrap();
+    let history = world.images.history("old:1", None).await.unwrap();
     assert_eq!(history[0].created_by, "/bin/sh -c make");
 }
 
@@ -559,7 +574,7 @@ async fn a_client_that_goes_away_leaves_nothing() {
     let whole = pack(&docker_archive(&["app"], &[&layer]));
     let (sender, _receiver) = mpsc::channel(64);
     let broken = Broken(std::io::Cursor::new(whole[..60_000].to_vec()));
-    let error = world.images.load(broken, sender).await.unwrap_err();
+    let error = world.images.load(broken, None, sender).await.unwrap_err();
     assert!(error.to_string().contains("gone"), "{error}");
     assert_eq!((world.count("content/blobs/sha256"), world.count("layers")), (0, 1));
 }

@@ -6,6 +6,7 @@ pub mod files;
 pub mod image;
 pub mod network;
 pub mod null;
+pub mod platform;
 pub mod stats;
 pub mod system;
 pub mod volume;

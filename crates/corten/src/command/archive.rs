@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use corten_api::calls::{Archive, ImportQuery};
 use corten_api::client::Streaming;
+use corten_api::types::platform::Platform;
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
@@ -46,7 +47,7 @@ async fn load(session: Session, matches: Matches) -> Outcome {
     let answer = session
         .client()
         .await?
-        .load(archive, quiet, matches.some("platform"))
+        .load(archive, quiet, platform(&matches)?.as_ref())
         .await?;
     progress::show(answer, false, Target::Stdout).await?;
     Ok(0)
@@ -109,7 +110,7 @@ async fn save(session: Session, matches: Matches) -> Outcome {
         ));
     }
     let client = session.client().await?;
-    let mut body = client.save(&matches.arguments, matches.some("platform")).await?;
+    let mut body = client.save(&matches.arguments, platform(&matches)?.as_ref()).await?;
     match output {
         None => write_all(&mut body, &mut rustix_stdout()?).await?,
         Some(path) => {
@@ -154,6 +155,12 @@ async fn export(session: Session, matches: Matches) -> Outcome {
         }
     }
     Ok(0)
+}
+
+/// `--platform`, for an image of it.
+pub fn platform(matches: &Matches) -> Result<Option<Platform>, Failure> {
+    let parsed = matches.some("platform").map(Platform::parse).transpose();
+    parsed.map_err(|error| Failure::new(format!("invalid platform: {error}")))
 }
 
 /// Standard output without a buffer.

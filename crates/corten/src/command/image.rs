@@ -2,9 +2,10 @@
 use corten_api::client::Client;
 use corten_api::filters::Filters;
 use corten_api::types::image::{DeleteItem, ImageSummary};
+use corten_api::types::platform::Platform;
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
-use crate::command::{confirm, filter, ps};
+use crate::command::{archive, confirm, filter, ps};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::{self, Listing};
@@ -222,7 +223,7 @@ async fn history(session: Session, matches: Matches) -> Outcome {
     let lines = session
         .client()
         .await?
-        .history(matches.argument(0), matches.some("platform"))
+        .history(matches.argument(0), archive::platform(&matches)?.as_ref())
         .await?;
     let (full, human) = (matches.on("no-trunc"), matches.on_by_default("human"));
     let rows: Vec<Value> = lines
@@ -314,6 +315,11 @@ pub static RMI: Command = Command {
     flags: &[&[
         Flag::switch("force", "Remove it whatever refers to it").short('f'),
         Flag::switch("no-prune", "Keep parents that have no name"),
+        Flag::list(
+            "platform",
+            "strings",
+            "Remove only what is for this platform (os[/arch[/variant]])",
+        ),
     ]],
     arity: Arity::AtLeast(1),
     interspersed: true,
@@ -323,10 +329,15 @@ pub static RMI: Command = Command {
 async fn rmi(session: Session, matches: Matches) -> Outcome {
     let client = session.client().await?;
     let (force, keep) = (matches.on("force"), matches.on("no-prune"));
+    let platforms = matches.texts("platform");
+    let platforms = platforms.iter().flat_map(|text| text.split(',')).map(Platform::parse);
+    let platforms: Vec<Platform> = platforms
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
     let mut fatal = false;
     let mut errors = Vec::new();
     for name in &matches.arguments {
-        match client.remove_image(name, force, keep).await {
+        match client.remove_image(name, force, keep, &platforms).await {
             Ok(items) => items
                 .iter()
                 .for_each(|item| outln!("{}", removed(item, "Untagged", "Deleted"))),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use corten_api::client::{Call, Client, Error, escape};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
+use crate::command::archive;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::template::evaluate;
@@ -162,7 +163,11 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
 async fn fetch(client: &Rc<Client>, name: &str, kind: Option<&str>, matches: &Matches) -> Result<Value, Failure> {
     let bytes = match kind {
         Some("container") => client.inspect_container_raw(name, matches.on("size")).await?,
-        Some("image") => client.inspect_image_raw(name, matches.some("platform")).await?,
+        Some("image") => {
+            client
+                .inspect_image_raw(name, archive::platform(matches)?.as_ref())
+                .await?
+        }
         Some("network") => client.inspect_network_raw(name, matches.on("verbose")).await?,
         Some(kind) => client.bytes(Call::get(format!("/{kind}s/{}", escape(name)))).await?,
         None => search(client, name, matches.on("size")).await?,

@@ -111,6 +111,76 @@ fn an_import_makes_an_image_of_a_file_system() {
 }
 
 #[test]
+fn a_platform_is_the_images_or_it_is_refused() {
+    let daemon = daemon();
+    let here = daemon.docker("image inspect -f {{.Os}}/{{.Architecture}} busybox").ok();
+    let elsewhere = "linux/s390x";
+    let saved = daemon.docker(["save", "--platform", &here, "busybox"]).stdout;
+    let mismatch = format!(
+        "image with reference busybox was found but its platform ({here}) does not match the specified platform \
+         ({elsewhere})"
+    );
+    let empty = setup().start();
+    let absent = format!("the archive has no image for {elsewhere}, only for {here}");
+    for own in [false, true] {
+        let run = |daemon: &Daemon, words: &[&str]| match own {
+            true => daemon.corten(words),
+            false => daemon.docker(words),
+        };
+        for verb in ["history", "image inspect"] {
+            let words = |platform| [verb.split(' ').collect(), vec!["--platform", platform, "busybox"]].concat();
+            run(&daemon, &words(&here)).ok();
+            let error = run(&daemon, &words(elsewhere)).fails(1);
+            assert!(error.contains(&mismatch), "{error}");
+        }
+        let error = run(&daemon, &["save", "--platform", elsewhere, "busybox"]).fails(1);
+        assert!(
+            error.contains("no suitable export target found for platform linux/s390x"),
+            "{error}"
+        );
+        let load = |platform| match own {
+            true => empty.corten_with_input(["load", "--platform", platform], &saved),
+            false => empty.docker_with_input(["load", "--platform", platform], &saved),
+        };
+        let error = load(elsewhere);
+        assert!(
+            error.error().contains(&absent) || error.text().contains(&absent),
+            "{error:?}"
+        );
+        assert_eq!(empty.docker("images -q").ok(), "");
+        assert_eq!(load(&here).ok(), "Loaded image: busybox:latest");
+        empty.docker("rmi busybox").ok();
+        let error = run(&daemon, &["save", "--platform", "vax", "busybox"]).fails(1);
+        assert!(error.contains("unknown operating system or architecture"), "{error}");
+    }
+    let get = |query: &str| daemon.api().get(&format!("/images/busybox/json?{query}"));
+    let asked = "platform=%7B%22os%22:%22linux%22%7D";
+    assert_eq!(
+        get(asked).expect(400).message(),
+        "both OS and Architecture must be provided"
+    );
+    let object = "%7B%22os%22:%22linux%22,%22architecture%22:%22s390x%22%7D";
+    get(&format!("platform={object}")).expect(404);
+    assert_eq!(
+        get(&format!("manifests=1&platform={object}")).expect(400).message(),
+        "conflicting options: manifests and platform options cannot both be set"
+    );
+    // Clients from before there were platforms mean none.
+    daemon
+        .api()
+        .get(&format!("/v1.48/images/busybox/json?platform={object}"))
+        .expect(200);
+    daemon
+        .api()
+        .delete(&format!("/images/busybox?platforms={object}"))
+        .expect(404);
+    // There are no lists of manifests, as with Docker's storage drivers.
+    assert!(get("manifests=1").expect(200).json().get("Manifests").is_none());
+    let listed = daemon.api().get("/images/json?manifests=1").expect(200).json();
+    assert!(listed[0].get("Manifests").is_none(), "{listed}");
+}
+
+#[test]
 fn tags_are_added_moved_and_removed() {
     let daemon = daemon();
     let id = image::busybox().id();

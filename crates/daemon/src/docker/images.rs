@@ -10,7 +10,7 @@ use axum::{
 use corten_api::{
     filters,
     messages::{Message, ProgressDetail},
-    types::image::ImagesPruneResponse,
+    types::{image::ImagesPruneResponse, platform::Platform},
 };
 use corten_engine::{
     container::view::ListOptions,
@@ -80,30 +80,39 @@ pub async fn list(State(door): State<Door>, version: ApiVersion, query: Paramete
 
 /// `GET /images/{name}/{json|history|get}`.
 pub async fn get(State(door): State<Door>, version: ApiVersion, Path(rest): Path<String>, query: Parameters) -> Answer {
-    refuse_platform(version, &query)?;
     let images = door.engine().images();
     if let Some(name) = rest.strip_suffix("/json") {
-        let document = image::inspect(&images.inspect(name)?);
+        let platform = platform(version, v(49), &query)?;
+        if platform.is_some() && version >= v(48) && query.flag("manifests") {
+            return Err(ApiError::invalid(
+                "conflicting options: manifests and platform options cannot both be set",
+            ));
+        }
+        let document = image::inspect(&images.inspect_for(name, platform.as_ref())?);
         return Ok(match version < v(50) {
             true => ok(&versions::image_inspect(version, document)),
             false => ok(&document),
         });
     }
     if let Some(name) = rest.strip_suffix("/history") {
-        let lines = images.history(name).await?;
+        let platform = platform(version, v(48), &query)?;
+        let lines = images.history(name, platform.as_ref()).await?;
         return Ok(ok(&lines.iter().map(image::history).collect::<Vec<_>>()));
     }
     if let Some(name) = rest.strip_suffix("/get") {
-        return save(&door, &[name.to_owned()]).await;
+        return save(&door, &[name.to_owned()], platform(version, v(48), &query)?).await;
     }
     Err(ApiError::not_found("page not found"))
 }
 
-/// One platform out of several, which images here do not have.
-fn refuse_platform(version: ApiVersion, query: &Parameters) -> Result<(), ApiError> {
-    match query.text("platform") {
-        Some(_) if version >= v(48) => Err(ApiError::not_implemented("choosing a platform of an image")),
-        _ => Ok(()),
+/// The platform that is asked for, since a version of the API. One at a time, for images here have one.
+fn platform(version: ApiVersion, since: ApiVersion, query: &Parameters) -> Result<Option<Platform>, ApiError> {
+    let given = query.all("platform");
+    let mut given = given.iter().filter(|text| !text.is_empty() && version >= since);
+    let parsed = given.next().map(|text| Platform::from_json(text)).transpose();
+    match given.next() {
+        Some(_) => Err(ApiError::invalid("multiple platform parameters not supported")),
+        None => parsed.map_err(|error| ApiError::invalid(error.to_string())),
     }
 }
 
@@ -124,7 +133,17 @@ pub async fn post(State(door): State<Door>, Path(rest): Path<String>, query: Par
 }
 
 /// `DELETE /images/{name}`.
-pub async fn remove(State(door): State<Door>, Path(name): Path<String>, query: Parameters) -> Answer {
+pub async fn remove(
+    State(door): State<Door>,
+    version: ApiVersion,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Answer {
+    // An image has one platform: where others are to go, nothing is there to go.
+    for text in query.all("platforms").iter().filter(|_| version >= v(50)) {
+        let platform = Platform::from_json(text).map_err(|error| ApiError::invalid(error.to_string()))?;
+        door.engine().images().inspect_for(&name, Some(&platform))?;
+    }
     let prune_children = !query.flag("noprune");
     let removed = door
         .engine()
@@ -149,13 +168,12 @@ pub async fn prune(State(door): State<Door>, query: Parameters) -> Answer {
 
 /// `GET /images/get?names=…`.
 pub async fn save_many(State(door): State<Door>, version: ApiVersion, query: Parameters) -> Answer {
-    refuse_platform(version, &query)?;
-    save(&door, &query.all("names")).await
+    save(&door, &query.all("names"), platform(version, v(48), &query)?).await
 }
 
-async fn save(door: &Door, names: &[String]) -> Answer {
+async fn save(door: &Door, names: &[String], platform: Option<Platform>) -> Answer {
     let turn = door.transfer().await?;
-    let archive = door.engine().images().save(names).await?;
+    let archive = door.engine().images().save(names, platform).await?;
     let pieces = ReaderStream::with_capacity(archive, 128 * 1024).inspect(move |_| {
         let _ = &turn;
     });
@@ -164,10 +182,16 @@ async fn save(door: &Door, names: &[String]) -> Answer {
 
 /// `POST /images/load`. A failure is always a line of the answer, as clients expect it here.
 pub async fn load(State(door): State<Door>, version: ApiVersion, query: Parameters, body: Body) -> Answer {
-    refuse_platform(version, &query)?;
+    let platform = platform(version, v(48), &query)?;
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
     let archive = body::reader(body, door.transfer().await?);
-    let work = async move { door.engine().images().load(archive, sender).await.map(|()| None) };
+    let work = async move {
+        door.engine()
+            .images()
+            .load(archive, platform, sender)
+            .await
+            .map(|()| None)
+    };
     match progress(work, receiver).await {
         Err(error) => Ok(stream(
             "application/json",
@@ -205,7 +229,8 @@ pub async fn create(State(door): State<Door>, query: Parameters, body: Body) -> 
     });
     let options = ImportOptions {
         reference,
-        message: query.get("message").unwrap_or_default().to_owned(),
+        message: query.text("message").unwrap_or("Imported from -").to_owned(),
+        total: None,
         changes: query.all("changes"),
         platform: query.text("platform").map(str::to_owned),
     };
@@ -270,13 +295,14 @@ fn last_line(outcome: Outcome) -> Option<Bytes> {
 fn message(progress: Progress) -> Message {
     match progress {
         Progress::Message(text) => Message::stream(format!("{text}\n")),
+        Progress::Status(text) => Message::status(text),
         Progress::Layer {
             id,
             status,
             current,
             total,
         } => Message {
-            id: Some(id),
+            id: Some(id).filter(|id| !id.is_empty()),
             progress_detail: Some(ProgressDetail {
                 current: Some(current),
                 total,

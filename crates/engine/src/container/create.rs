@@ -1,7 +1,10 @@
 //! `create`: a request becomes a container that can be started. What fails half way leaves nothing.
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
-use corten_api::types::container::{ContainerConfig, HostConfig};
+use corten_api::types::{
+    container::{ContainerConfig, HostConfig},
+    platform::Platform,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
     context::{Context, blocking},
     error::{Error, Result},
     host::Host,
-    image::{service::ImageService, view::ImageView},
+    image::{platform, service::ImageService, view::ImageView},
     log::{facts::Facts, options as log_options},
     names,
     task::{mounts::DEFAULT_SHM_BYTES, spec},
@@ -39,9 +42,7 @@ pub struct Base {
     /// diffIDs, lowest first.
     pub layers: Vec<String>,
     pub defaults: ContainerConfig,
-    /// Go's names; empty when unknown.
-    pub operating_system: String,
-    pub architecture: String,
+    pub platform: Platform,
 }
 
 impl Base {
@@ -50,8 +51,7 @@ impl Base {
             image_id: image.id.clone(),
             layers: image.layers.clone(),
             defaults: merge::defaults(&image.raw)?,
-            operating_system: image.configuration.os().to_string(),
-            architecture: image.configuration.architecture().to_string(),
+            platform: platform::of(&image.configuration),
         })
     }
 }
@@ -290,27 +290,22 @@ fn take_name(table: &Table, asked: Option<String>, id: &str) -> Result<String> {
 
 /// An image for another machine is refused when a platform was asked for, and warned about when not.
 fn check_platform(context: &Context, base: &Base, options: &CreateOptions) -> Result<Option<String>> {
-    if base.architecture.is_empty() {
+    let image = &base.platform;
+    if image.architecture.is_empty() {
         return Ok(None);
     }
-    let image = format!("{}/{}", base.operating_system, base.architecture);
-    let host = format!("linux/{}", context.host.architecture);
-    match options.platform.as_deref().filter(|platform| !platform.is_empty()) {
-        // A variant (`linux/arm64/v8`) is more than our images say.
-        Some(asked) if !format!("{asked}/").starts_with(&format!("{image}/")) && asked != base.architecture => {
-            Err(Error::not_found(format!(
-                "image with reference {} was found but its platform ({image}) does not match the specified platform \
-                 ({asked})",
-                options.config.image
-            )))
-        }
-        Some(_) => Ok(None),
-        None if image != host => Ok(Some(format!(
+    if let Some(asked) = options.platform.as_deref().filter(|platform| !platform.is_empty()) {
+        let asked = Platform::parse(asked).map_err(|error| Error::invalid(error.to_string()))?;
+        platform::check(&options.config.image, image, Some(&asked))?;
+        return Ok(None);
+    }
+    let host = Platform::new("linux", context.host.architecture, "");
+    Ok((!host.has(image)).then(|| {
+        format!(
             "The requested image's platform ({image}) does not match the detected host platform ({host}) and no \
              specific platform was requested"
-        ))),
-        None => Ok(None),
-    }
+        )
+    }))
 }
 
 /// What Docker fills in, so that `inspect` tells the same.

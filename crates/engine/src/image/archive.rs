@@ -1,6 +1,7 @@
 //! What an archive says is in it: Docker's `manifest.json`, an OCI image layout's `index.json`, or `repositories` of old.
 //!
 //! Archives of today are two of these at once; Docker's comes first, as it has the tags as users gave them.
+use corten_api::types::platform::Platform;
 use oci_spec::image::Arch;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -45,11 +46,12 @@ impl Plan {
     }
 }
 
-pub(super) fn plans(contents: &Contents) -> Result<Vec<Plan>> {
+/// `asked` chooses among several platforms of one image.
+pub(super) fn plans(contents: &Contents, asked: Option<&Platform>) -> Result<Vec<Plan>> {
     let plans = if let Some(manifest) = contents.document("manifest.json") {
         docker(contents, manifest)?
     } else if let Some(index) = contents.document("index.json") {
-        oci(contents, index)?
+        oci(contents, index, asked)?
     } else if let Some(repositories) = contents.document("repositories") {
         legacy(contents, repositories)?
     } else {
@@ -95,12 +97,6 @@ struct Descriptor {
     platform: Option<Platform>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
 /// An index or a manifest: which of both, its fields tell.
 #[derive(Debug, Deserialize)]
 struct Document {
@@ -109,7 +105,7 @@ struct Document {
     layers: Option<Vec<Descriptor>>,
 }
 
-fn oci(contents: &Contents, index: &[u8]) -> Result<Vec<Plan>> {
+fn oci(contents: &Contents, index: &[u8], asked: Option<&Platform>) -> Result<Vec<Plan>> {
     let index: Document = parse("index.json", index)?;
     let mut plans = Vec::new();
     for descriptor in index.manifests.unwrap_or_default() {
@@ -117,14 +113,14 @@ fn oci(contents: &Contents, index: &[u8]) -> Result<Vec<Plan>> {
             continue;
         }
         let names = oci_names(&descriptor)?;
-        let mut plan = oci_plan(contents, &descriptor, 0)?;
+        let mut plan = oci_plan(contents, &descriptor, asked, 0)?;
         plan.names = names;
         plans.push(plan);
     }
     Ok(plans)
 }
 
-fn oci_plan(contents: &Contents, descriptor: &Descriptor, depth: usize) -> Result<Plan> {
+fn oci_plan(contents: &Contents, descriptor: &Descriptor, asked: Option<&Platform>, depth: usize) -> Result<Plan> {
     let name = blob_name(&descriptor.digest)?;
     let document: Document = parse(&name, contents.blob(&name)?)?;
     match (document.manifests, document.config) {
@@ -134,7 +130,7 @@ fn oci_plan(contents: &Contents, descriptor: &Descriptor, depth: usize) -> Resul
         (Some(_), None) if document.layers.is_some() || depth == MAX_NESTING => {
             Err(Error::invalid(format!("invalid archive: {name} is no usable index")))
         }
-        (Some(manifests), None) => oci_plan(contents, choose(contents, &manifests)?, depth + 1),
+        (Some(manifests), None) => oci_plan(contents, choose(contents, &manifests, asked)?, asked, depth + 1),
         (None, Some(config)) => {
             let layers = document.layers.unwrap_or_default();
             let layers = layers.iter().map(|layer| blob_name(&layer.digest));
@@ -151,15 +147,16 @@ fn oci_plan(contents: &Contents, descriptor: &Descriptor, depth: usize) -> Resul
     }
 }
 
-/// The manifest for this machine: of those that name its platform the first that is in the archive.
-fn choose<'a>(contents: &Contents, manifests: &'a [Descriptor]) -> Result<&'a Descriptor> {
-    let here = Arch::default().to_string();
+/// The manifest for a platform, or for this machine: of those that name it the first that is in the archive.
+fn choose<'a>(contents: &Contents, manifests: &'a [Descriptor], asked: Option<&Platform>) -> Result<&'a Descriptor> {
+    let here = || Platform::new("linux", &Arch::default().to_string(), "");
+    let wanted = asked.cloned().unwrap_or_else(here);
     let candidates: Vec<_> = manifests
         .iter()
         .filter(|descriptor| !is_attestation(descriptor))
         .collect();
     let fits = |descriptor: &&&Descriptor| match &descriptor.platform {
-        Some(platform) => platform.os == "linux" && platform.architecture == here,
+        Some(platform) => wanted.has(platform),
         None => true,
     };
     let is_there =
@@ -168,14 +165,18 @@ fn choose<'a>(contents: &Contents, manifests: &'a [Descriptor]) -> Result<&'a De
     if let Some(found) = fitting().find(is_there).or_else(|| fitting().next()) {
         return Ok(found);
     }
-    let platforms = candidates.iter().filter_map(|descriptor| descriptor.platform.as_ref());
-    let platforms: Vec<_> = platforms
-        .map(|platform| format!("{}/{}", platform.os, platform.architecture))
-        .collect();
-    Err(Error::invalid(format!(
-        "the archive has no image for linux/{here}, only for {}",
-        platforms.join(", ")
-    )))
+    let others = candidates.iter().filter_map(|descriptor| descriptor.platform.clone());
+    Err(not_for(&wanted, others))
+}
+
+/// What an archive lacks, and what it has.
+pub(super) fn not_for(wanted: &Platform, others: impl IntoIterator<Item = Platform>) -> Error {
+    let mut others: Vec<_> = others.into_iter().map(|platform| platform.to_string()).collect();
+    others.dedup();
+    Error::invalid(format!(
+        "the archive has no image for {wanted}, only for {}",
+        others.join(", ")
+    ))
 }
 
 fn is_attestation(descriptor: &Descriptor) -> bool {

@@ -1,6 +1,7 @@
 //! `import`: the tar of a file system becomes an image of one layer.
 use std::io::Read;
 
+use corten_api::types::platform::Platform;
 use corten_store::unpack::Layer;
 use jiff::Timestamp;
 use oci_spec::image::Arch;
@@ -24,23 +25,14 @@ impl Inner {
         options: &ImportOptions,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<String> {
-        // What is wrong with the request is said before the archive is read.
-        let name = options.reference.as_ref().filter(|reference| !reference.is_empty());
-        let name = name
-            .map(|reference| Reference::parse_tagged(reference, ""))
-            .transpose()?;
-        let mut config = Map::new();
-        for line in &options.changes {
-            change::apply(&mut config, line)?;
-        }
-        let platform = platform(options.platform.as_deref())?;
+        let Parsed { name, config, platform } = options.parse()?;
         let lease = self.store.lease();
         let mut report = |current| {
             let _ = progress.try_send(Progress::Layer {
                 id: String::new(),
                 status: "Importing".to_owned(),
                 current,
-                total: None,
+                total: options.total,
             });
         };
         let unpacked = self.store.unpack(&lease, archive, &mut report).map_err(from_store)?;
@@ -60,38 +52,52 @@ impl Inner {
     }
 }
 
-fn platform(text: Option<&str>) -> Result<(String, String, Option<String>)> {
-    let here = Arch::default().to_string();
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
-        return Ok(("linux".to_owned(), here, None));
-    };
-    let mut parts = text.split('/').map(str::to_owned);
-    let parsed = (parts.next(), parts.next(), parts.next(), parts.next());
-    match parsed {
-        (Some(os), architecture, variant, None) if os == "linux" => Ok((os, architecture.unwrap_or(here), variant)),
-        _ => Err(Error::invalid(format!("operating system is not supported: {text:?}"))),
+/// What the options mean.
+struct Parsed {
+    name: Option<Reference>,
+    config: Map<String, Value>,
+    platform: Platform,
+}
+
+impl ImportOptions {
+    /// Says what is wrong with a request before its archive is read.
+    pub fn check(&self) -> Result<()> {
+        self.parse().map(drop)
+    }
+
+    fn parse(&self) -> Result<Parsed> {
+        let name = self.reference.as_ref().filter(|reference| !reference.is_empty());
+        let name = name
+            .map(|reference| Reference::parse_tagged(reference, ""))
+            .transpose()?;
+        let mut config = Map::new();
+        for line in &self.changes {
+            change::apply(&mut config, line)?;
+        }
+        let platform = match self.platform.as_deref().filter(|text| !text.is_empty()) {
+            None => Platform::new("linux", &Arch::default().to_string(), ""),
+            Some(text) => Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?,
+        };
+        match platform.os.as_str() {
+            "linux" => Ok(Parsed { name, config, platform }),
+            other => Err(Error::invalid(format!("operating system is not supported: {other:?}"))),
+        }
     }
 }
 
-fn configuration(
-    layer: &Layer,
-    config: Map<String, Value>,
-    (os, architecture, variant): &(String, String, Option<String>),
-    message: &str,
-) -> Result<Vec<u8>> {
+fn configuration(layer: &Layer, config: Map<String, Value>, platform: &Platform, comment: &str) -> Result<Vec<u8>> {
     let created = Timestamp::now().to_string();
-    let comment = if message.is_empty() { "Imported from -" } else { message };
     let mut document = json!({
         "created": created,
-        "architecture": architecture,
-        "os": os,
+        "architecture": platform.architecture,
+        "os": platform.os,
         "comment": comment,
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.id)]},
         "history": [{"created": created, "comment": comment}],
     });
-    if let Some(variant) = variant {
-        document["variant"] = variant.clone().into();
+    if !platform.variant.is_empty() {
+        document["variant"] = platform.variant.clone().into();
     }
     serde_json::to_vec(&document).map_err(|error| Error::system("cannot write a configuration").because(error))
 }

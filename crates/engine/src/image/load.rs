@@ -8,6 +8,7 @@ use std::{
     io::{self, BufRead, BufReader, Read},
 };
 
+use corten_api::types::platform::Platform;
 use corten_store::{
     error::Error as StoreError,
     images::{Image, parse_configuration},
@@ -25,6 +26,7 @@ use crate::{
     error::{Error, Result},
     image::{
         archive::{self, Plan},
+        platform,
         reference::Reference,
         service::{Inner, from_store, full_id},
         view::Progress,
@@ -53,22 +55,37 @@ struct LoadedLayer {
 }
 
 impl Inner {
-    pub(super) fn load(&self, archive: impl Read, progress: &mpsc::Sender<Progress>) -> Result<()> {
+    pub(super) fn load(
+        &self,
+        archive: impl Read,
+        platform: Option<&Platform>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<()> {
         let lease = self.store.lease();
-        let loaded = self.load_under(&lease, archive, progress);
+        let loaded = self.load_under(&lease, archive, platform, progress);
         drop(lease);
         // What no image listed goes again, whether or not that went well.
         let collected = self.store.collect().map_err(from_store);
         loaded.and(collected.map(drop))
     }
 
-    fn load_under(&self, lease: &Lease<'_>, archive: impl Read, progress: &mpsc::Sender<Progress>) -> Result<()> {
+    fn load_under(
+        &self,
+        lease: &Lease<'_>,
+        archive: impl Read,
+        asked: Option<&Platform>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<()> {
         let contents = self.read_archive(lease, archive, progress)?;
-        let plans = archive::plans(&contents)?;
+        let plans = archive::plans(&contents, asked)?;
+        let mut others = Vec::new();
         for plan in &plans {
-            self.load_image(&contents, plan, progress)?;
+            others.extend(self.load_image(&contents, plan, asked, progress)?);
         }
-        Ok(())
+        match asked.filter(|_| others.len() == plans.len()) {
+            None => Ok(()),
+            Some(asked) => Err(archive::not_for(asked, others)),
+        }
     }
 
     fn read_archive(
@@ -176,7 +193,14 @@ impl Inner {
         }))
     }
 
-    fn load_image(&self, contents: &Contents, plan: &Plan, progress: &mpsc::Sender<Progress>) -> Result<()> {
+    /// Answers with the image's platform where another was asked for.
+    fn load_image(
+        &self,
+        contents: &Contents,
+        plan: &Plan,
+        asked: Option<&Platform>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Option<Platform>> {
         let layers: Vec<_> = plan
             .layers
             .iter()
@@ -184,6 +208,10 @@ impl Inner {
             .collect::<Result<_>>()?;
         let raw = plan.configuration(layers.iter().map(|layer| layer.layer.id.as_str()))?;
         let configuration = parse_configuration(&raw).map_err(|error| from_store(StoreError::Configuration(error)))?;
+        let platform = platform::of(&configuration);
+        if asked.is_some_and(|asked| !asked.has(&platform)) {
+            return Ok(Some(platform));
+        }
         let diff_ids = configuration.rootfs().diff_ids();
         if diff_ids.len() != layers.len() {
             return Err(Error::invalid(format!(
@@ -201,7 +229,7 @@ impl Inner {
             }
         }
         let image = self.store.put_image(&raw).map_err(from_store)?;
-        self.name_loaded(&image, &plan.names, progress)
+        self.name_loaded(&image, &plan.names, progress).map(|()| None)
     }
 
     fn name_loaded(&self, image: &Image, names: &[Reference], progress: &mpsc::Sender<Progress>) -> Result<()> {

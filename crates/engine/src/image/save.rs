@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use corten_api::types::platform::Platform;
 use corten_store::{
     content::digest,
     images::Image,
@@ -26,6 +27,7 @@ use tokio::{
 use crate::{
     error::{Error, Result},
     image::{
+        platform,
         reference::Reference,
         service::{Inner, from_store, full_id},
     },
@@ -51,13 +53,22 @@ pub struct Saved {
 type Wanted = Vec<(Arc<Image>, Vec<Reference>)>;
 
 impl Inner {
-    pub(super) fn prepare_save(&self, references: &[String]) -> Result<Archive> {
+    pub(super) fn prepare_save(&self, references: &[String], platform: Option<&Platform>) -> Result<Archive> {
         let mut wanted: Wanted = Vec::new();
         for text in references {
             self.want(text, &mut wanted)?;
         }
         if wanted.is_empty() {
             return Err(Error::invalid("no images to save were named"));
+        }
+        if let Some(platform) = platform
+            && !wanted
+                .iter()
+                .all(|(image, _)| platform.has(&platform::of(&image.configuration)))
+        {
+            return Err(Error::system(format!(
+                "no suitable export target found for platform {platform}"
+            )));
         }
         let mut archive = Archive { entries: Vec::new() };
         let mut seen = HashSet::new();

@@ -3,6 +3,7 @@
 //! A `reference` is an id (with or without `sha256:`), the unique beginning of one, `name`, `name:tag` or `name@digest`.
 use std::{collections::BTreeMap, io::Read, sync::Arc};
 
+use corten_api::types::platform::Platform;
 use corten_linux::transfer::Sink;
 use corten_store::{images::Image, layer::error::LayerError, store::Store};
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::{
     events::EventBus,
     image::{
         commit::{Child, Parent},
+        platform,
         reference::{Reference, familiar},
         save::Saved,
         view::{HistoryLine, ImageView, ImportOptions, Progress, Removed},
@@ -44,9 +46,15 @@ impl ImageService {
         }
     }
 
-    /// Reads a docker-archive or an OCI archive, compressed or not.
-    pub async fn load(&self, archive: impl Read + Send + 'static, progress: mpsc::Sender<Progress>) -> Result<()> {
-        let loaded = self.blocking(move |inner| inner.load(archive, &progress)).await;
+    /// Reads a docker-archive or an OCI archive, compressed or not; of several platforms one.
+    pub async fn load(
+        &self,
+        archive: impl Read + Send + 'static,
+        platform: Option<Platform>,
+        progress: mpsc::Sender<Progress>,
+    ) -> Result<()> {
+        let load = move |inner: &Inner| inner.load(archive, platform.as_ref(), &progress);
+        let loaded = self.blocking(load).await;
         self.settle();
         loaded
     }
@@ -77,10 +85,11 @@ impl ImageService {
         committed
     }
 
-    /// A docker-archive that is an OCI layout too.
-    pub async fn save(&self, references: &[String]) -> Result<Saved> {
+    /// A docker-archive that is an OCI layout too. All of it must be for `platform`.
+    pub async fn save(&self, references: &[String], platform: Option<Platform>) -> Result<Saved> {
         let references = references.to_vec();
-        let archive = self.blocking(move |inner| inner.prepare_save(&references)).await?;
+        let prepare = move |inner: &Inner| inner.prepare_save(&references, platform.as_ref());
+        let archive = self.blocking(prepare).await?;
         Saved::start(archive)
     }
 
@@ -90,7 +99,14 @@ impl ImageService {
     }
 
     pub fn inspect(&self, reference: &str) -> Result<ImageView> {
-        Ok(view(&*self.inner.find(reference)?))
+        self.inspect_for(reference, None)
+    }
+
+    /// An image for a platform.
+    pub fn inspect_for(&self, reference: &str, platform: Option<&Platform>) -> Result<ImageView> {
+        let image = self.inner.find(reference)?;
+        platform::check(reference, &platform::of(&image.configuration), platform)?;
+        Ok(view(&image))
     }
 
     pub async fn tag(&self, source: &str, repository: &str, tag: &str) -> Result<()> {
@@ -105,8 +121,10 @@ impl ImageService {
     }
 
     /// Newest first.
-    pub async fn history(&self, reference: &str) -> Result<Vec<HistoryLine>> {
-        Ok(super::list::history(&*self.inner.find(reference)?))
+    pub async fn history(&self, reference: &str, platform: Option<&Platform>) -> Result<Vec<HistoryLine>> {
+        let image = self.inner.find(reference)?;
+        platform::check(reference, &platform::of(&image.configuration), platform)?;
+        Ok(super::list::history(&image))
     }
 
     pub async fn remove(&self, reference: &str, force: bool, _prune_children: bool) -> Result<Vec<Removed>> {

@@ -31,6 +31,8 @@ pub struct ImageView {
 pub enum Progress {
     /// `Loaded image: name:tag`, without newline.
     Message(String),
+    /// What goes on now: `Downloading from http://…`.
+    Status(String),
     /// A layer: short id, what is done to it, bytes so far, bytes in all where known.
     Layer {
         id: String,
@@ -65,7 +67,10 @@ pub struct HistoryLine {
 pub struct ImportOptions {
     /// `name` or `name:tag`; nameless when absent.
     pub reference: Option<String>,
+    /// The comment of the image.
     pub message: String,
+    /// Bytes of the archive, where they are known.
+    pub total: Option<u64>,
     /// Dockerfile instructions that only change the configuration: `CMD ["sh"]`, `ENV A=b`.
     pub changes: Vec<String>,
     /// `os/architecture[/variant]`; this machine's when absent.
