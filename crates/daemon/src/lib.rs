@@ -34,11 +34,13 @@ pub mod docker {
     pub mod door;
     pub mod events;
     pub mod exec;
+    pub mod fetch;
     pub mod gate;
     pub mod images;
     pub mod networks;
     pub mod outgoing;
     pub mod output;
+    pub mod proxy;
     pub mod query;
     pub mod routes;
     pub mod rows;

@@ -141,6 +141,7 @@ pub mod task {
     pub mod shim;
     pub mod spec;
 }
+pub mod trust;
 pub mod volume {
     pub mod copy_up;
     pub mod measure;

@@ -28,10 +28,26 @@ const BATCHES_AHEAD: usize = 2;
 /// once, so that the thread is woken but once for it. The body has its turn until all is read, also after its reader was
 /// dropped: a client that is cut off while it sends never sees the answer.
 pub fn reader(body: Body, turn: OwnedSemaphorePermit) -> impl io::BufRead + Send + 'static {
+    read(body, turn, Peer::Client)
+}
+
+/// The same of what a server sends us. Of one that is not needed any more the rest is left unread.
+pub fn download(body: Body, turn: OwnedSemaphorePermit) -> impl io::BufRead + Send + 'static {
+    read(body, turn, Peer::Server)
+}
+
+/// Who sends a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Client,
+    Server,
+}
+
+fn read(body: Body, turn: OwnedSemaphorePermit, peer: Peer) -> Pieces {
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
     tokio::spawn(async move {
         let mut body = body.into_data_stream();
-        if hand_over(&mut body, sender).await.is_none() {
+        if hand_over(&mut body, peer, sender).await.is_none() && peer == Peer::Client {
             discard(body).await;
         }
         drop(turn);
@@ -48,12 +64,12 @@ pub fn reader(body: Body, turn: OwnedSemaphorePermit) -> impl io::BufRead + Send
 type Batch = io::Result<Vec<Bytes>>;
 
 /// Until the body's end or failure; none if nobody reads any more.
-async fn hand_over(body: &mut BodyDataStream, reader: mpsc::Sender<Batch>) -> Option<()> {
+async fn hand_over(body: &mut BodyDataStream, peer: Peer, reader: mpsc::Sender<Batch>) -> Option<()> {
     let mut ended = None;
     while ended.is_none() {
         let mut batch = Vec::new();
         let mut size = 0;
-        let mut piece = next(body).await;
+        let mut piece = next(body, peer).await;
         ended = loop {
             match piece {
                 Some(Ok(piece)) => {
@@ -82,12 +98,15 @@ async fn hand_over(body: &mut BodyDataStream, reader: mpsc::Sender<Batch>) -> Op
 }
 
 /// The next piece, or a failure when nothing comes for too long.
-async fn next(body: &mut BodyDataStream) -> Option<io::Result<Bytes>> {
+async fn next(body: &mut BodyDataStream, peer: Peer) -> Option<io::Result<Bytes>> {
     match timeout(STALL_PATIENCE, body.next()).await {
         Ok(piece) => Some(piece?.map_err(io::Error::other)),
         Err(_) => Some(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the client sent nothing for too long",
+            match peer {
+                Peer::Client => "the client sent nothing for too long",
+                Peer::Server => "the server sent nothing for too long",
+            },
         ))),
     }
 }
@@ -107,7 +126,7 @@ async fn next_ready(body: &mut BodyDataStream) -> Option<Option<io::Result<Bytes
 
 async fn discard(mut body: BodyDataStream) {
     let mut unread = 0;
-    while let Some(Ok(piece)) = next(&mut body).await {
+    while let Some(Ok(piece)) = next(&mut body, Peer::Client).await {
         unread += piece.len();
         if unread > UNREAD_BYTES_MAX {
             return;

@@ -2,6 +2,8 @@
 //!
 //! A name may contain slashes and colons, so one wildcard takes the rest of the path, and its last part says what is
 //! wanted: `/images/library/busybox:1/json`.
+use std::io::Read;
+
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
@@ -27,6 +29,8 @@ use crate::{
         body,
         convert::image,
         door::{Door, ok, stream},
+        fetch,
+        proxy::Proxies,
         query::Parameters,
         version::{ApiVersion, v},
         versions,
@@ -217,25 +221,38 @@ pub async fn create(State(door): State<Door>, query: Parameters, body: Body) -> 
             ),
         ));
     }
-    match query.get("fromSrc").unwrap_or_default() {
-        "-" => {}
-        "" => return Err(ApiError::invalid("either fromImage or fromSrc has to be given")),
-        _ => return Err(ApiError::not_implemented("importing from a URL")),
+    let source = query.get("fromSrc").unwrap_or_default();
+    if source.is_empty() {
+        return Err(ApiError::invalid("either fromImage or fromSrc has to be given"));
     }
     let repository = query.text("repo");
     let reference = repository.map(|repository| match query.text("tag") {
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     });
-    let options = ImportOptions {
+    let mut options = ImportOptions {
         reference,
-        message: query.text("message").unwrap_or("Imported from -").to_owned(),
+        message: query.text("message").map_or_else(
+            || format!("Imported from {}", fetch::without_password(source)),
+            str::to_owned,
+        ),
         total: None,
         changes: query.all("changes"),
         platform: query.text("platform").map(str::to_owned),
     };
+    options.check()?;
     let (sender, receiver) = mpsc::channel(PROGRESS_BACKLOG);
-    let archive = body::reader(body, door.transfer().await?);
+    let archive: Box<dyn Read + Send> = if source == "-" {
+        Box::new(body::reader(body, door.transfer().await?))
+    } else {
+        let url = fetch::Url::parse(source)?;
+        let turn = door.transfer().await?;
+        let fetched = fetch::get(&url, &Proxies::of(&door.engine().config().proxies)).await?;
+        // There is room: it is the first line.
+        let _ = sender.try_send(Progress::Status(format!("Downloading from {url}")));
+        options.total = fetched.length;
+        Box::new(body::download(fetched.body, turn))
+    };
     let work = async move { door.engine().images().import(archive, options, sender).await.map(Some) };
     progress(work, receiver).await
 }

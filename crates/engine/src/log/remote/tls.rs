@@ -1,8 +1,8 @@
 //! TLS to a remote, with the certificates that a container's options name.
-use std::{collections::BTreeMap, fs, io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
@@ -10,15 +10,10 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::log::remote::address::host_port;
-
-/// Where distributions keep the certificates that they trust.
-const SYSTEM: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+use crate::{
+    log::remote::address::host_port,
+    trust::{certificates, read, roots},
+};
 
 pub async fn connect(
     stream: TcpStream,
@@ -55,28 +50,6 @@ fn config(options: &BTreeMap<String, String>) -> io::Result<ClientConfig> {
         }
         _ => Ok(builder.with_no_client_auth()),
     }
-}
-
-fn roots(path: Option<&str>) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = path {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(io::Error::other)?;
-        }
-    } else if let Some(system) = SYSTEM.iter().find(|path| fs::exists(path).unwrap_or(false)) {
-        roots.add_parsable_certificates(certificates(system)?);
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(&read(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error| io::Error::other(format!("cannot read the certificates {path}: {error}")))
-}
-
-fn read(path: &str) -> io::Result<Vec<u8>> {
-    fs::read(path).map_err(|error| io::Error::new(error.kind(), format!("cannot read {path}: {error}")))
 }
 
 /// Of `syslog-tls-skip-verify`: whoever answers is believed.
