@@ -2,13 +2,14 @@
 //!
 //! The archive is Docker's: `meta.json`, and `tls/docker/{ca,cert,key}.pem` where there are any.
 use std::fs;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use corten_store::layer::tar::{Kind, Reader};
 use corten_store::layer::write::{directory_header, end, file_header, padding};
 
 use crate::arguments::{Matches, Outcome};
+use crate::command::zip;
 use crate::context::store::{self, ENDPOINT, Meta, TLS_FILES};
 use crate::errln;
 use crate::failure::{Failure, reason};
@@ -18,6 +19,8 @@ use crate::session::Session;
 const META: &str = "meta.json";
 /// A context is a page of text and three certificates.
 const MEMBER_BYTES_MAX: u64 = 10 << 20;
+/// As many as Docker takes.
+const ZIP_BYTES_MAX: u64 = 10 << 20;
 
 pub fn export(session: &Session, matches: &Matches) -> Outcome {
     let name = matches.argument(0);
@@ -95,25 +98,20 @@ pub fn import(session: &Session, matches: &Matches) -> Outcome {
     Ok(0)
 }
 
-/// Names and contents of TLS files.
+/// Names and contents of files.
 type Tls = Vec<(String, Vec<u8>)>;
 
-/// What a context's archive holds. Nothing is written before all of it was read, and only files with known names count.
+/// What a context's archive holds, tar or zip. Nothing is written before all of it was read, and only files with known
+/// names count.
 fn unpack(input: impl Read) -> Result<(Meta, Tls), String> {
-    let mut reader = Reader::new(BufReader::new(input));
+    let mut input = BufReader::new(input);
+    let start = input.fill_buf().map_err(|error| error.to_string())?;
+    let members = match start.starts_with(zip::MAGIC) {
+        true => unpack_zip(input)?,
+        false => unpack_tar(input)?,
+    };
     let (mut meta, mut tls) = (None, Vec::new());
-    while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
-        let path = String::from_utf8_lossy(&entry.path).into_owned();
-        let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
-        if entry.kind == Kind::Directory && (path == "tls" || path.starts_with("tls/")) {
-            continue;
-        }
-        if entry.kind != Kind::File || entry.size > MEMBER_BYTES_MAX {
-            return Err(format!("unexpected member {path:?}"));
-        }
-        let mut bytes = Vec::new();
-        let read = reader.data().read_to_end(&mut bytes);
-        read.map_err(|error| format!("cannot read {path:?}: {error}"))?;
+    for (path, bytes) in members {
         let certificate = path.strip_prefix(&format!("tls/{ENDPOINT}/"));
         match certificate {
             Some(file) if TLS_FILES.contains(&file) => tls.push((file.to_owned(), bytes)),
@@ -126,4 +124,34 @@ fn unpack(input: impl Read) -> Result<(Meta, Tls), String> {
     }
     let meta = meta.ok_or_else(|| format!("there is no {META} in it"))?;
     Ok((meta, tls))
+}
+
+fn unpack_zip(input: impl Read) -> Result<Tls, String> {
+    let mut archive = Vec::new();
+    let read = input.take(ZIP_BYTES_MAX + 1).read_to_end(&mut archive);
+    read.map_err(|error| error.to_string())?;
+    if archive.len() as u64 > ZIP_BYTES_MAX {
+        return Err("it is too large".to_owned());
+    }
+    zip::files(&archive, MEMBER_BYTES_MAX)
+}
+
+fn unpack_tar(input: impl BufRead) -> Result<Tls, String> {
+    let mut reader = Reader::new(input);
+    let mut members = Vec::new();
+    while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
+        let path = String::from_utf8_lossy(&entry.path).into_owned();
+        let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
+        if entry.kind == Kind::Directory && (path == "tls" || path.starts_with("tls/")) {
+            continue;
+        }
+        if entry.kind != Kind::File || entry.size > MEMBER_BYTES_MAX {
+            return Err(format!("unexpected member {path:?}"));
+        }
+        let mut bytes = Vec::new();
+        let read = reader.data().read_to_end(&mut bytes);
+        read.map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        members.push((path, bytes));
+    }
+    Ok(members)
 }

@@ -25,3 +25,4 @@ pub mod stats;
 pub mod system;
 pub mod update;
 pub mod volume;
+pub mod zip;

@@ -103,6 +103,47 @@ fn both_clients_say_the_same_about_contexts() {
 }
 
 #[test]
+fn a_context_in_a_zip_file_is_imported_as_well() {
+    let daemon = setup().start();
+    let directory = tempfile::tempdir().unwrap();
+    let meta = r#"{"Name":"x","Metadata":{"Description":"zipped"},"Endpoints":{"docker":{"Host":"tcp://h:1","SkipTLSVerify":false}}}"#;
+    // As the standard library of Python writes it: deflated, with a directory's entry.
+    let script = "import sys, zipfile\n\
+                  z = zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED)\n\
+                  z.writestr('meta.json', sys.argv[2])\n\
+                  z.writestr('tls/', '')\n\
+                  z.writestr('tls/docker/ca.pem', 'authority' * 100)\n";
+    let archive = directory.path().join("context.zip");
+    let archive = archive.to_str().unwrap();
+    run(Command::new("python3").args(["-c", script, archive, meta])).ok();
+    let inspected = [false, true].map(|corten| {
+        let home = tempfile::tempdir().unwrap();
+        let client = Client {
+            daemon: &daemon,
+            directory: home.path(),
+            corten,
+        };
+        client.run(["context", "import", "far", archive]).ok();
+        let words = [
+            "context",
+            "inspect",
+            "-f",
+            "{{json .Endpoints}} {{json .TLSMaterial}}",
+            "far",
+        ];
+        let described = client.run("context ls --format {{.Name}}~{{.Description}}").ok();
+        assert!(described.contains("far~zipped"), "{described}");
+        client.run(words).ok()
+    });
+    assert_eq!(inspected[0], inspected[1]);
+    assert!(
+        inspected[0].contains("tcp://h:1") && inspected[0].contains("ca.pem"),
+        "{}",
+        inspected[0]
+    );
+}
+
+#[test]
 fn docker_uses_a_context_that_corten_made_and_the_other_way_round() {
     let daemon = setup().start();
     let directory = tempfile::tempdir().unwrap();
