@@ -34,6 +34,7 @@ pub struct Limits {
     /// Rates by device.
     pub blkio: bool,
     pub blkio_weight: bool,
+    pub hugepages: bool,
 }
 
 impl Limits {
@@ -51,6 +52,7 @@ impl Limits {
             pids: support.pids_limit,
             blkio: support.io_throttle,
             blkio_weight: support.io_weight,
+            hugepages: support.hugepages,
         }
     }
 
@@ -70,6 +72,7 @@ impl Limits {
             pids: true,
             blkio: true,
             blkio_weight: true,
+            hugepages: true,
         }
     }
 }

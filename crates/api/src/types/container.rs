@@ -247,6 +247,9 @@ pub struct HostConfig {
     /// 0 or -1 means no limit.
     pub pids_limit: Option<i64>,
     pub ulimits: Option<Vec<Ulimit>>,
+    /// An extension of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hugepage_limits: Option<Vec<HugepageLimit>>,
     #[serde(deserialize_with = "null_default")]
     pub cpu_count: i64,
     #[serde(deserialize_with = "null_default")]
@@ -295,6 +298,18 @@ pub struct RestartPolicy {
     pub name: String,
     #[serde(deserialize_with = "null_default")]
     pub maximum_retry_count: i64,
+}
+
+/// The most that a container may have of huge pages of one size.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HugepageLimit {
+    /// `2MB`, `1GB`, `64KB`.
+    #[serde(deserialize_with = "null_default")]
+    pub page_size: String,
+    /// Bytes; -1 means no limit.
+    #[serde(deserialize_with = "null_default")]
+    pub limit: i64,
 }
 
 /// A rate for one block device: bytes or operations per second.

@@ -20,6 +20,7 @@ static FLAGS: &[Flag] = &[
     Flag::single("cpus", "decimal", "Number of processors").check(limits::cpus),
     Flag::single("cpuset-cpus", "string", "Processors to run on (0-3, 0,1)"),
     Flag::single("cpuset-mems", "string", "Memory nodes to allocate from (0-3, 0,1)"),
+    Flag::list("hugepages", "list", limits::HUGEPAGES_HELP).check(limits::hugepage),
     Flag::single(
         "kernel-memory",
         "bytes",
@@ -109,6 +110,9 @@ fn request(matches: &Matches) -> Result<Value, String> {
             request.insert(member.to_string(), json!(parse(text)?));
         }
     }
+    if let Some(limits) = limits::hugepages(matches)? {
+        request.insert("HugepageLimits".to_string(), json!(limits));
+    }
     if let Some(text) = matches.some("restart") {
         request.insert("RestartPolicy".to_string(), json!(request::parse_restart_policy(text)?));
     }
@@ -123,7 +127,7 @@ mod tests {
     #[test]
     fn only_what_is_given_is_asked_for() {
         let words: Vec<String> =
-            "-m 64m --memory-swap -1 --cpus 1.5 --cpuset-cpus 0-1 --pids-limit 0 --restart on-failure:3 web"
+            "-m 64m --memory-swap -1 --hugepages 2MB=4m --cpus 1.5 --cpuset-cpus 0-1 --pids-limit 0 --restart on-failure:3 web"
                 .split(' ')
                 .map(str::to_string)
                 .collect();
@@ -131,7 +135,8 @@ mod tests {
         assert_eq!(
             request(&matches).unwrap(),
             json!({
-                "Memory": 64 << 20, "MemorySwap": -1, "NanoCpus": 1_500_000_000, "CpusetCpus": "0-1", "PidsLimit": 0,
+                "Memory": 64 << 20, "MemorySwap": -1, "NanoCpus": 1_500_000_000,
+                "HugepageLimits": [{"PageSize": "2MB", "Limit": 4 << 20}], "CpusetCpus": "0-1", "PidsLimit": 0,
                 "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
             })
         );

@@ -99,6 +99,7 @@ pub static CREATE: &[Flag] = &[
     .check(duration),
     Flag::single("health-timeout", "duration", "Longest time that a check may take").check(duration),
     Flag::single("hostname", "string", "Host name").short('h'),
+    Flag::list("hugepages", "list", limits::HUGEPAGES_HELP).check(limits::hugepage),
     Flag::switch("init", "Run a small init that forwards signals and reaps processes"),
     Flag::switch("interactive", "Keep STDIN open").short('i'),
     Flag::single("io-maxbandwidth", "bytes", "Limit of I/O bandwidth (Windows only)").check(bytes),

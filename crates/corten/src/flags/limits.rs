@@ -1,7 +1,7 @@
 //! Limits: memory, processors, rlimits, and rates of block devices.
-use corten_api::types::container::{ThrottleDevice, Ulimit, WeightDevice};
+use corten_api::types::container::{HugepageLimit, ThrottleDevice, Ulimit, WeightDevice};
 
-use crate::units;
+use crate::{arguments::Matches, units};
 
 /// `--cpus`: processors to billionths of one.
 pub fn parse_cpus(text: &str) -> Result<i64, String> {
@@ -31,6 +31,31 @@ pub fn parse_swap(text: &str) -> Result<i64, String> {
 /// A check: a size or -1.
 pub fn swap(text: &str) -> Result<(), String> {
     parse_swap(text).map(drop)
+}
+
+pub const HUGEPAGES_HELP: &str = "Limit of huge pages of a size (2MB=64m, -1 for none)";
+
+/// `2MB=64m`.
+fn parse_hugepage(text: &str) -> Result<HugepageLimit, String> {
+    let (size, limit) = text
+        .split_once('=')
+        .ok_or_else(|| format!("invalid limit of huge pages: {text}: it is like 2MB=64m"))?;
+    Ok(HugepageLimit {
+        page_size: size.to_owned(),
+        limit: parse_swap(limit)?,
+    })
+}
+
+/// A check: a size of pages and a limit.
+pub fn hugepage(text: &str) -> Result<(), String> {
+    parse_hugepage(text).map(drop)
+}
+
+/// `--hugepages`, where it is given.
+pub fn hugepages(matches: &Matches) -> Result<Option<Vec<HugepageLimit>>, String> {
+    let limits = matches.list("hugepages").map(parse_hugepage);
+    let limits = limits.collect::<Result<Vec<_>, String>>()?;
+    Ok(Some(limits).filter(|limits| !limits.is_empty()))
 }
 
 const RLIMITS: &[&str] = &[

@@ -220,6 +220,7 @@ fn resources(matches: &Matches, config: &mut HostConfig) -> Result<(), String> {
     config.blkio_device_write_bps = Some(byte_rates("device-write-bps")?);
     config.blkio_device_read_iops = Some(rates("device-read-iops")?);
     config.blkio_device_write_iops = Some(rates("device-write-iops")?);
+    config.hugepage_limits = limits::hugepages(matches)?;
     config.oom_kill_disable = Some(matches.on("oom-kill-disable"));
     config.pids_limit = Some(number("pids-limit"));
     let mut ulimits = BTreeMap::new();

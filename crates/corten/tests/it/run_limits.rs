@@ -2,6 +2,7 @@
 use std::{fs, path::Path};
 
 use corten_testkit::{daemon::Daemon, image};
+use serde_json::json;
 
 use crate::{WAIT, background, daemon, setup, sh};
 
@@ -49,6 +50,58 @@ fn limits_are_written_to_the_cgroup() {
     assert_eq!(host["Memory"], 64 << 20);
     assert_eq!(host["NanoCpus"], 500_000_000);
     assert_eq!(host["PidsLimit"], 50);
+}
+
+#[test]
+fn huge_pages_of_a_size_are_limited() {
+    let mut daemon = daemon();
+    let words = "run -d --name box --network none --hugepages 2MB=4m busybox sleep 1000";
+    let output = daemon.corten(words);
+    if output.error().contains("huge pages cannot be limited") || output.error().contains("there are no huge pages") {
+        eprintln!("skipped: {}", output.error());
+        return;
+    }
+    let id = output.ok();
+    let limits = |daemon: &Daemon| {
+        let files = [
+            ("hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"),
+            ("hugetlb.2MB.rsvd.limit_in_bytes", "hugetlb.2MB.rsvd.max"),
+        ];
+        files.map(|(v1, v2)| limit(daemon, &id, v1, v2))
+    };
+    assert_eq!(limits(&daemon), ["4194304", "4194304"]);
+    daemon.corten("update --hugepages 2MB=8m box").ok();
+    assert_eq!(limits(&daemon), ["8388608", "8388608"]);
+    daemon.kill_and_start();
+    let shown = &daemon.inspect("box")["HostConfig"]["HugepageLimits"];
+    assert_eq!(*shown, json!([{"PageSize": "2MB", "Limit": 8 << 20}]));
+    // What is asked for by another name is left alone.
+    daemon.docker("update --cpu-shares 512 box").ok();
+    assert_eq!(limits(&daemon), ["8388608", "8388608"]);
+    daemon.corten("update --hugepages 2MB=-1 box").ok();
+    assert_ne!(limits(&daemon), ["8388608", "8388608"]);
+    for (asked, words) in [
+        (
+            json!([{"PageSize": "3MB", "Limit": 1}]),
+            "there are no huge pages of \"3MB\" here, only of ",
+        ),
+        (
+            json!([{"PageSize": "2MB", "Limit": -2}]),
+            "invalid limit of 2MB huge pages: -2",
+        ),
+        (
+            json!([{"PageSize": "2MB", "Limit": 1}, {"PageSize": "2MB", "Limit": 2}]),
+            "two limits of 2MB huge pages",
+        ),
+    ] {
+        let create = json!({"Image": "busybox", "HostConfig": {"HugepageLimits": asked}});
+        let update = json!({"HugepageLimits": asked});
+        for (path, body) in [("/containers/create", create), ("/containers/box/update", update)] {
+            let message = daemon.api().post(path, Some(&body)).expect(400).message();
+            assert!(message.contains(words), "{path}: {message}");
+        }
+    }
+    assert!(daemon.corten("run --hugepages 2MB busybox true").code == 125);
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub fn check_change(asked: &mut HostConfig, host: &Host, warnings: &mut Vec<Stri
     check_processors(asked, host, warnings)?;
     check_real_time(asked, &host.limits)?;
     check_cpusets(asked, host, warnings)?;
+    check_hugepages(asked, &host.limits)?;
     check_block_io(asked, &host.limits, warnings)
 }
 
@@ -89,6 +90,57 @@ fn check_memory(asked: &mut HostConfig, limits: &Limits, warnings: &mut Vec<Stri
         ));
     }
     Ok(())
+}
+
+/// An extension, which has no warnings: what cannot be is refused.
+fn check_hugepages(asked: &HostConfig, limits: &Limits) -> Result<()> {
+    let wanted = asked.hugepage_limits.as_deref().unwrap_or_default();
+    if !wanted.is_empty() && !limits.hugepages {
+        return Err(Error::invalid(
+            "huge pages cannot be limited: this kernel has no cgroup controller hugetlb, or it is not mounted",
+        ));
+    }
+    let known = hugepage_sizes();
+    for (index, limit) in wanted.iter().enumerate() {
+        let size = &limit.page_size;
+        if !known.contains(size) {
+            return Err(Error::invalid(format!(
+                "there are no huge pages of {size:?} here, only of {}",
+                known.join(", ")
+            )));
+        }
+        if limit.limit < -1 {
+            return Err(Error::invalid(format!(
+                "invalid limit of {size} huge pages: {}",
+                limit.limit
+            )));
+        }
+        if wanted[..index].iter().any(|other| other.page_size == *size) {
+            return Err(Error::invalid(format!("two limits of {size} huge pages")));
+        }
+    }
+    Ok(())
+}
+
+/// As cgroups call them: `2MB`, `1GB`.
+fn hugepage_sizes() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut kilobytes: Vec<u64> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+        })
+        .collect();
+    kilobytes.sort_unstable();
+    let named = |kilobytes: u64| match kilobytes {
+        gigabytes if gigabytes >= 1 << 20 => format!("{}GB", gigabytes >> 20),
+        megabytes if megabytes >= 1 << 10 => format!("{}MB", megabytes >> 10),
+        kilobytes => format!("{kilobytes}KB"),
+    };
+    kilobytes.into_iter().map(named).collect()
 }
 
 fn check_oom_killer(asked: &mut HostConfig, limits: &Limits, warnings: &mut Vec<String>) {
@@ -280,7 +332,7 @@ fn numbers(list: &str) -> Option<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use corten_api::types::container::{ThrottleDevice, WeightDevice};
+    use corten_api::types::container::{HugepageLimit, ThrottleDevice, WeightDevice};
 
     use super::*;
 
@@ -422,6 +474,11 @@ mod tests {
             }),
             "kernel does not support CPU real-time scheduler"
         );
+        let hugepages = HostConfig {
+            hugepage_limits: Some(vec![HugepageLimit::default()]),
+            ..HostConfig::default()
+        };
+        assert!(refused(hugepages).starts_with("huge pages cannot be limited"));
         assert!(
             refused(HostConfig {
                 nano_cpus: 1_000_000_000,

@@ -90,6 +90,11 @@ fn merge(present: &HostConfig, options: &UpdateOptions) -> Result<HostConfig> {
     if asked.blkio_weight != 0 {
         merged.blkio_weight = asked.blkio_weight;
     }
+    for limit in asked.hugepage_limits.iter().flatten() {
+        let all = merged.hugepage_limits.get_or_insert_default();
+        all.retain(|known| known.page_size != limit.page_size);
+        all.push(limit.clone());
+    }
     merged.pids_limit = asked.pids_limit.or(present.pids_limit);
     if !options.restart_policy.name.is_empty() {
         merged.restart_policy = options.restart_policy.clone();

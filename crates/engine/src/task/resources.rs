@@ -1,11 +1,11 @@
 //! Limits and device rules: Docker's words in, the OCI specification's out.
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use corten_api::types::container::{HostConfig, ThrottleDevice, Ulimit, WeightDevice};
+use corten_api::types::container::{HostConfig, HugepageLimit, ThrottleDevice, Ulimit, WeightDevice};
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids, LinuxResources,
-    LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice, LinuxWeightDeviceBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxHugepageLimitBuilder,
+    LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice,
+    LinuxWeightDeviceBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
 };
 
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ pub fn limits(host: &HostConfig) -> Result<LinuxResources> {
         pids
     }));
     resources.set_block_io(block_io(host)?);
+    resources.set_hugepage_limits(hugepages(host)?);
     Ok(resources)
 }
 
@@ -72,6 +73,20 @@ fn block_io(host: &HostConfig) -> Result<Option<LinuxBlockIo>> {
     io.set_throttle_read_iops_device(throttles(host.blkio_device_read_iops.as_deref())?);
     io.set_throttle_write_iops_device(throttles(host.blkio_device_write_iops.as_deref())?);
     Ok((io != LinuxBlockIo::default()).then_some(io))
+}
+
+fn hugepages(host: &HostConfig) -> Result<Option<Vec<LinuxHugepageLimit>>> {
+    let limit = |limit: &HugepageLimit| {
+        LinuxHugepageLimitBuilder::default()
+            .page_size(limit.page_size.clone())
+            .limit(limit.limit)
+            .build()
+            .map_err(|error| Error::invalid("cannot limit huge pages").because(error))
+    };
+    match host.hugepage_limits.as_deref() {
+        None | Some([]) => Ok(None),
+        Some(limits) => limits.iter().map(limit).collect::<Result<Vec<_>>>().map(Some),
+    }
 }
 
 fn weights(devices: Option<&[WeightDevice]>) -> Result<Option<Vec<LinuxWeightDevice>>> {

@@ -23,12 +23,12 @@ pub fn writes(controller: Controller, resources: &LinuxResources) -> Result<Vec<
         Controller::Devices => writes = devices::legacy_writes(resources.devices().as_deref().unwrap_or_default())?,
         Controller::Hugetlb => {
             for limit in resources.hugepage_limits().iter().flatten() {
-                let file = format!("hugetlb.{}.limit_in_bytes", limit.page_size());
-                writes.push(Write::new(
-                    format!("{} huge page limit", limit.page_size()),
-                    file,
-                    limit.limit(),
-                ));
+                let size = limit.page_size();
+                // What is mapped, and what is in use.
+                for file in ["rsvd.limit_in_bytes", "limit_in_bytes"] {
+                    let file = format!("hugetlb.{size}.{file}");
+                    writes.push(Write::new(format!("{size} huge page limit"), file, limit.limit()));
+                }
             }
         }
         Controller::Rdma => writes = rdma(resources),

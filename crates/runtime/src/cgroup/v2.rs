@@ -25,12 +25,13 @@ pub fn writes(controller: Controller, resources: &LinuxResources) -> Result<Vec<
         Controller::Io => resources.block_io().iter().for_each(|io| self::io(io, &mut writes)),
         Controller::Hugetlb => {
             for limit in resources.hugepage_limits().iter().flatten() {
-                let file = format!("hugetlb.{}.max", limit.page_size());
-                writes.push(Write::new(
-                    format!("{} huge page limit", limit.page_size()),
-                    file,
-                    limit.limit(),
-                ));
+                let (size, bytes) = (limit.page_size(), limit.limit());
+                let value = if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
+                // What is mapped, and what is in use.
+                for file in ["rsvd.max", "max"] {
+                    let file = format!("hugetlb.{size}.{file}");
+                    writes.push(Write::new(format!("{size} huge page limit"), file, &value));
+                }
             }
         }
         Controller::Rdma => writes = v1::rdma(resources),
