@@ -273,13 +273,21 @@ fn dispatch(program: &'static str, words: Vec<OsString>) -> Result<u8, Failure> 
         Some("manual") => return write_manual(program, &rest[1..]),
         _ => {}
     }
+    // Help that nobody asked for goes where messages go.
     let Some(first) = rest.first() else {
-        out!("{}", overview(program));
+        match globals.help {
+            true => out!("{}", overview(program)),
+            false => errln!("{}", overview(program).trim_end_matches('\n')),
+        }
         return Ok(0);
     };
     let (path, command, rest) = find(program, first, &rest[1..])?;
     let Some(command) = command else {
-        out!("{}", group_help(program, &path));
+        let help = group_help(program, &path);
+        match rest.is_empty() {
+            true => errln!("{}", help.trim_end_matches('\n')),
+            false => out!("{help}"),
+        }
         return Ok(0);
     };
     run(program, path, command, &globals, rest)

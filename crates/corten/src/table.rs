@@ -80,11 +80,11 @@ impl Listing<'_> {
         let mut text = String::new();
         if is_table {
             let headings = Value::map(self.headings.iter().copied());
-            text.push_str(&evaluate::execute(&template, &headings)?);
+            text.push_str(&evaluate::execute_headings(&template, &headings)?);
             text.push('\n');
         }
         for row in rows {
-            text.push_str(&evaluate::execute(&template, row)?);
+            text.push_str(&evaluate::execute(&template, &row.clone().into_row())?);
             text.push('\n');
         }
         Ok(if is_table { align(&text, LIST_WIDTH) } else { text })
@@ -144,6 +144,24 @@ mod tests {
             "NAMES     CONTAINER ID\nweb       1\n"
         );
         assert_eq!(show(Some("{{.Names}}!"), false), "web!\n");
+        let conditional = "table {{.ID}}{{if .Nothing}}*{{end}}";
+        assert_eq!(listing.show(Some(conditional), false, &[]).unwrap(), "CONTAINER ID\n");
+    }
+
+    #[test]
+    fn rows_as_json_are_fit_for_a_page() {
+        let listing = Listing {
+            columns: "{{.Ports}}",
+            headings: &[],
+            quiet: "{{.Ports}}",
+        };
+        let rows = [Value::map([("Ports", "8080->80/tcp & <none>")])];
+        let show = |format| listing.show(Some(format), false, &rows).unwrap();
+        assert_eq!(
+            show("json"),
+            "{\"Ports\":\"8080-\\u003e80/tcp \\u0026 \\u003cnone\\u003e\"}\n"
+        );
+        assert_eq!(show("{{json .Ports}}"), "\"8080->80/tcp & <none>\"\n");
     }
 
     #[test]

@@ -181,7 +181,9 @@ pub fn duration(text: &str) -> Result<(), String> {
 /// A point in time as `--since` takes it, to `seconds.nanoseconds` as the API takes it: a duration before now, a date,
 /// or seconds since the epoch.
 pub fn point_in_time(text: &str, now: Timestamp) -> Result<String, String> {
-    if let Ok(before) = parse_duration(text).map(jiff::SignedDuration::from_nanos)
+    // `0` is the beginning of time, and not now.
+    if text != "0"
+        && let Ok(before) = parse_duration(text).map(jiff::SignedDuration::from_nanos)
         && let Ok(time) = now.checked_sub(before)
     {
         return Ok(format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()));

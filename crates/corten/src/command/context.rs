@@ -14,7 +14,7 @@ use crate::failure::{Failure, reason};
 use crate::order::natural;
 use crate::session::Session;
 use crate::table::Listing;
-use crate::template::value::Value;
+use crate::template::value::{Value, escape_html};
 use crate::template::{evaluate, parse};
 use crate::{errln, out, outln};
 
@@ -263,8 +263,8 @@ fn inspect(session: &Session, matches: &Matches) -> Outcome {
         }
     }
     match matches.some("format") {
-        None => outln!("{}", Value::List(found).json_indented()),
-        Some("json") => outln!("{}", Value::List(found).json()),
+        None => outln!("{}", escape_html(&Value::List(found).json_indented())),
+        Some("json") => outln!("{}", escape_html(&Value::List(found).json())),
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
             let template = parse::parse(&format).map_err(evaluate::parse_error)?;
@@ -286,10 +286,12 @@ fn inspect(session: &Session, matches: &Matches) -> Outcome {
 fn document(session: &Session, name: &str) -> Result<Value, String> {
     let settings = &session.settings;
     let (meta, place) = match name == DEFAULT {
-        true => (
-            default_context(),
-            ["<IN MEMORY>".to_string(), "<IN MEMORY>".to_string()],
-        ),
+        true => {
+            let mut meta = default_context();
+            // Lists describe it; it has no metadata.
+            meta.metadata.description.clear();
+            (meta, ["<IN MEMORY>".to_string(), "<IN MEMORY>".to_string()])
+        }
         false => {
             let paths = [settings.metadata_path(name), settings.tls_path(name)];
             (settings.read(name)?, paths.map(|path| path.display().to_string()))

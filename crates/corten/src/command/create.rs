@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use corten_api::client::{Call, Client, Error};
 use corten_api::types::container::CreateRequest;
+use corten_api::types::platform::Platform;
 
 use crate::arguments::{Arity, Command, Matches, Outcome};
 use crate::failure::{self, Failure};
@@ -69,6 +70,11 @@ pub async fn make(
         .map_err(&refuse)?;
     let pull = matches.text("pull").unwrap_or("missing");
     let platform = matches.some("platform");
+    if let Some(Err(error)) = platform.map(Platform::parse) {
+        return Err(refuse(Failure::new(format!(
+            "error parsing specified platform: {error}"
+        ))));
+    }
     let quiet = matches.on("quiet");
     let image = &request.config.image;
     if pull == "always" {

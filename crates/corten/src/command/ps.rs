@@ -6,7 +6,7 @@ use crate::arguments::{Arity, Command, Flag, Matches, Outcome, integer};
 use crate::command::filter;
 use crate::session::Session;
 use crate::table::{self, Listing};
-use crate::template::value::Value;
+use crate::template::{parse, value::Value};
 use crate::units;
 
 pub static PS: Command = Command {
@@ -36,7 +36,7 @@ pub static PS: Command = Command {
     interspersed: true,
     run: |session, matches| Box::pin(ps(session, matches)),
 };
-use crate::out;
+use crate::{errln, out};
 
 /// What `--format` accepts, for commands that show lists.
 pub const FORMAT_HELP: &str = "'table', 'table TEMPLATE', 'json' or a template in Go's language";
@@ -63,6 +63,12 @@ const COLUMNS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.St
 
 async fn ps(session: Session, matches: Matches) -> Outcome {
     let format = matches.some("format");
+    if let Some(format) = format.filter(|format| !matches!(*format, "table" | "json")) {
+        parse::parse(format).map_err(|reason| format!("failed to parse template: template: :1: {reason}"))?;
+    }
+    if matches.on("quiet") && format.is_some() {
+        errln!("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
     let last = matches.number("last").filter(|last| *last > 0);
     let query = ListQuery {
         all: matches.on("all"),
@@ -84,6 +90,8 @@ async fn ps(session: Session, matches: Matches) -> Outcome {
         headings: HEADINGS,
         quiet: "{{.ID}}",
     };
+    // Unlike other lists, this one shows ids whatever the format.
+    let format = format.filter(|_| !matches.on("quiet"));
     out!("{}", listing.show(format, matches.on("quiet"), &rows)?);
     Ok(0)
 }
@@ -123,7 +131,7 @@ pub fn row(container: &ContainerSummary, full: bool) -> Value {
         .filter(|mount| mount.driver.as_deref() == Some("local"))
         .count();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    let row = Value::map([
+    let mut members = [
         ("Command", format!("{command:?}")),
         ("CreatedAt", units::date(container.created)),
         (
@@ -145,8 +153,13 @@ pub fn row(container: &ContainerSummary, full: bool) -> Value {
         ("Size", size(container)),
         ("State", container.state.clone()),
         ("Status", container.status.clone()),
-    ]);
-    row.with_method("Label", Value::map(container.labels.clone()))
+    ]
+    .map(|(name, text)| (name, Value::from(text)))
+    .to_vec();
+    // Of an image for several platforms, which is not told here.
+    members.push(("Platform", Value::Null));
+    members.sort_by_key(|(name, _)| *name);
+    Value::map(members).with_method("Label", Value::map(container.labels.clone()))
 }
 
 fn image(container: &ContainerSummary, full: bool) -> String {

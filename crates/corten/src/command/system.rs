@@ -377,25 +377,20 @@ fn verbose_usage(usage: &DiskUsage) -> Result<String, String> {
     let mut text = String::from("Images space usage:\n\n");
     let mut lines = String::from("REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS\n");
     for image in &usage.images {
-        let none = vec!["<none>:<none>".to_string()];
-        for name in if image.repo_tags.is_empty() {
-            &none
-        } else {
-            &image.repo_tags
-        } {
-            let (repository, tag) = image::split_tag(name);
-            let shared = image.shared_size.max(0);
-            let _ = writeln!(
-                lines,
-                "{repository}\t{tag}\t{}\t{}\t{}\t{}\t{}\t{}",
-                table::short_id(&image.id),
-                units::ago(image.created),
-                units::decimal_size(image.size as f64, 3),
-                units::decimal_size(shared as f64, 4),
-                units::decimal_size((image.size - shared) as f64, 4),
-                image.containers.max(0)
-            );
-        }
+        // One line each, whatever else it is called.
+        let name = image.repo_tags.first().map_or("<none>:<none>", String::as_str);
+        let (repository, tag) = image::split_tag(name);
+        let shared = image.shared_size.max(0);
+        let _ = writeln!(
+            lines,
+            "{repository}\t{tag}\t{}\t{}\t{}\t{}\t{}\t{}",
+            table::short_id(&image.id),
+            units::ago(image.created),
+            units::decimal_size(image.size as f64, 3),
+            units::decimal_size(shared as f64, 4),
+            units::decimal_size((image.size - shared) as f64, 4),
+            image.containers.max(0)
+        );
     }
     text.push_str(&table::align(&lines, table::LIST_WIDTH));
     text.push_str("\nContainers space usage:\n\n");

@@ -1,4 +1,6 @@
 //! A tree and a value to text.
+use std::mem;
+
 use crate::template::function;
 use crate::template::parse::{self, Node, Operand, Pipeline, Template};
 use crate::template::value::Value;
@@ -17,17 +19,22 @@ pub fn parse_error(reason: String) -> String {
 
 /// Evaluates a template over a value.
 pub fn execute(template: &Template, value: &Value) -> Result<String, String> {
-    let mut run = Run {
-        out: String::new(),
-        variables: vec![("$".to_string(), value.clone())],
-    };
-    match run.nodes(&template.0, value) {
-        Ok(_) => Ok(run.out),
-        Err(reason) => Err(format!("template: :1: executing \"\": {reason}")),
-    }
+    Run::new(template, value, false).finish(value)
 }
 
-struct Run {
+/// Evaluates a template over the headings of a table: what has none is an empty text.
+pub fn execute_headings(template: &Template, headings: &Value) -> Result<String, String> {
+    Run::new(template, headings, true).finish(headings)
+}
+
+/// Templates within templates; one that shows itself ends here.
+const DEPTH_MAX: usize = 100;
+
+struct Run<'t> {
+    template: &'t Template,
+    depth: usize,
+    /// A member that is missing is an empty text.
+    forgiving: bool,
     out: String,
     /// Innermost last.
     variables: Vec<(String, Value)>,
@@ -40,7 +47,24 @@ enum Flow {
     Continue,
 }
 
-impl Run {
+impl<'t> Run<'t> {
+    fn new(template: &'t Template, value: &Value, forgiving: bool) -> Run<'t> {
+        Run {
+            template,
+            depth: 0,
+            forgiving,
+            out: String::new(),
+            variables: vec![("$".to_string(), value.clone())],
+        }
+    }
+
+    fn finish(mut self, value: &Value) -> Result<String, String> {
+        match self.nodes(&self.template.nodes, value) {
+            Ok(_) => Ok(self.out),
+            Err(reason) => Err(format!("template: :1: executing \"\": {reason}")),
+        }
+    }
+
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, String> {
         for node in nodes {
             let flow = self.node(node, dot)?;
@@ -83,10 +107,28 @@ impl Run {
                 return flow;
             }
             Node::Range(over, body, otherwise) => return self.range(over, body, otherwise, dot),
+            Node::Template(name, given) => self.named(name, given.as_ref(), dot)?,
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::On)
+    }
+
+    /// Another template, which sees nothing but its dot.
+    fn named(&mut self, name: &str, given: Option<&Pipeline>, dot: &Value) -> Result<(), String> {
+        let own = given.map(|given| self.pipeline(given, dot)).transpose()?;
+        let own = own.unwrap_or(Value::Null);
+        let nodes = self.template.named(name);
+        let nodes = nodes.ok_or_else(|| format!("template {name:?} not defined"))?;
+        if self.depth == DEPTH_MAX {
+            return Err(format!("exceeded maximum template depth ({DEPTH_MAX})"));
+        }
+        self.depth += 1;
+        let outer = mem::replace(&mut self.variables, vec![("$".to_string(), own.clone())]);
+        let shown = self.nodes(nodes, &own);
+        self.variables = outer;
+        self.depth -= 1;
+        shown.map(drop)
     }
 
     fn range(&mut self, over: &Pipeline, body: &[Node], otherwise: &[Node], dot: &Value) -> Result<Flow, String> {
@@ -182,7 +224,10 @@ impl Run {
             Operand::Path(base, names) => {
                 let mut value = self.operand(base, dot)?;
                 for name in names {
-                    value = field(&value, name)?;
+                    value = match field(&value, name) {
+                        Err(_) if self.forgiving => Value::from(""),
+                        found => found?,
+                    };
                 }
                 Ok(value)
             }
@@ -303,6 +348,11 @@ mod tests {
             ),
             ("{{if eq .Id \"x\" \"abc\"}}any{{end}}", "any"),
             (
+                "{{define \"x\"}}<{{.}}>{{end}}{{template \"x\" .Id}}{{range .Args}}{{template \"x\" .}}{{end}}",
+                "<abc><-c><x y>",
+            ),
+            ("{{block \"x\" .State}}{{.Pid}}{{end}}{{template \"x\" .State}}", "1212"),
+            (
                 "{{range .Mounts}}{{if eq .Type \"volume\"}}{{break}}{{end}}{{.Type}}{{end}}",
                 "bind",
             ),
@@ -326,6 +376,14 @@ mod tests {
             ("{{.Id", "! template parsing error: template: :1: unclosed action"),
             ("{{if .Id}}x", "! template parsing error: template: :1: unexpected EOF"),
             ("{{end}}", "! template parsing error: template: :1: unexpected {{end}}"),
+            (
+                "{{template \"x\"}}",
+                "! template: :1: executing \"\": template \"x\" not defined",
+            ),
+            (
+                "{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}",
+                "! template: :1: executing \"\": exceeded maximum template depth (100)",
+            ),
             (
                 "{{index .Args 7}}",
                 "! template: :1: executing \"\": error calling index: index out of range: 7",

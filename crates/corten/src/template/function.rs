@@ -48,9 +48,23 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("printf", [format, values @ ..]) => text(printf(&format.to_string(), values)),
         ("urlquery", [value]) => text(escape(&value.to_string()).replace("%20", "+")),
         ("html", [value]) => text(html(&value.to_string())),
-        ("js", [value]) => text(Value::String(value.to_string()).json().trim_matches('"').to_string()),
+        ("js", [value]) => text(js(&value.to_string())),
         (name, arguments) => Err(format!("wrong number of args for {name}: got {}", arguments.len())),
     }
+}
+
+/// Fit for a text within JavaScript.
+fn js(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\\' | '\'' | '"' => escaped.extend(['\\', letter]),
+            '<' | '>' | '&' | '=' => escaped.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter if letter.is_control() => escaped.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
 }
 
 fn join(list: &Value, separator: &str) -> Result<String, String> {

@@ -5,7 +5,18 @@ use crate::template::value::Value;
 
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Template(pub Vec<Node>);
+pub struct Template {
+    pub nodes: Vec<Node>,
+    /// What `define` and `block` name; the last of a name counts.
+    named: Vec<(String, Vec<Node>)>,
+}
+
+impl Template {
+    pub fn named(&self, name: &str) -> Option<&[Node]> {
+        let found = self.named.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, nodes)| nodes.as_slice())
+    }
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
@@ -17,6 +28,8 @@ pub enum Node {
     With(Pipeline, Vec<Node>, Vec<Node>),
     Break,
     Continue,
+    /// What has this name, with its dot.
+    Template(String, Option<Pipeline>),
 }
 
 /// `$a, $b := first | second`: each command gets the result of the one before as its last argument.
@@ -45,10 +58,14 @@ pub fn parse(text: &str) -> Result<Template, String> {
     let pieces = lexer::pieces(text)?;
     let mut parser = Parser {
         pieces: pieces.into_iter(),
+        named: Vec::new(),
     };
     let (nodes, end) = parser.nodes()?;
     match end {
-        Stop::Text => Ok(Template(nodes)),
+        Stop::Text => Ok(Template {
+            nodes,
+            named: parser.named,
+        }),
         Stop::Else(_) => Err("unexpected {{else}}".to_string()),
         Stop::End => Err("unexpected {{end}}".to_string()),
     }
@@ -56,6 +73,7 @@ pub fn parse(text: &str) -> Result<Template, String> {
 
 struct Parser {
     pieces: std::vec::IntoIter<Piece>,
+    named: Vec<(String, Vec<Node>)>,
 }
 
 /// What ended a list of nodes.
@@ -85,13 +103,32 @@ impl Parser {
                     "if" | "range" | "with" => nodes.push(self.block(word, &tokens[1..])?),
                     "break" => nodes.push(Node::Break),
                     "continue" => nodes.push(Node::Continue),
-                    "template" | "define" | "block" => return Err(format!("{{{{{word}}}}} is not supported")),
+                    "template" | "define" | "block" => nodes.extend(self.by_name(word, &tokens[1..])?),
                     _ => nodes.push(Node::Print(pipeline(&tokens)?)),
                 },
                 Some(_) => nodes.push(Node::Print(pipeline(&tokens)?)),
             }
         }
         Ok((nodes, Stop::Text))
+    }
+
+    /// `{{define "name"}}` names what follows, `{{template "name" .}}` shows it, and `{{block "name" .}}` does both.
+    fn by_name(&mut self, word: &str, head: &[Token]) -> Result<Option<Node>, String> {
+        let Some((Token::Text(name), dot)) = head.split_first() else {
+            return Err(format!("missing name in {word} clause"));
+        };
+        if word == "define" && !dot.is_empty() || word == "block" && dot.is_empty() {
+            return Err(format!("unexpected token in {word} clause"));
+        }
+        let dot = (!dot.is_empty()).then(|| pipeline(dot)).transpose()?;
+        if word != "template" {
+            match self.nodes()? {
+                (nodes, Stop::End) => self.named.push((name.clone(), nodes)),
+                (_, Stop::Else(_)) => return Err("unexpected {{else}}".to_string()),
+                (_, Stop::Text) => return Err("unexpected EOF".to_string()),
+            }
+        }
+        Ok((word != "define").then(|| Node::Template(name.clone(), dot)))
     }
 
     fn block(&mut self, word: &str, head: &[Token]) -> Result<Node, String> {

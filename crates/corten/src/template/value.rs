@@ -6,6 +6,8 @@ use serde_json::Number;
 
 /// Before the name of a method among the members of a map.
 const METHOD: char = '\0';
+/// What makes a map the row of a list.
+const ROW: &str = "\0";
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +37,11 @@ impl Value {
             members.push((format!("{METHOD}{name}"), map));
         }
         self
+    }
+
+    /// A row of a list: as JSON it is escaped as Go escapes what documents say of themselves.
+    pub fn into_row(self) -> Value {
+        self.with_method("", Value::Null)
     }
 
     /// What the method gives for this argument; the empty string where the map has nothing.
@@ -71,7 +78,10 @@ impl Value {
     pub fn json(&self) -> String {
         let mut text = String::new();
         self.write_json(&mut text, None);
-        text
+        match self {
+            Value::Map(members) if members.iter().any(|(key, _)| key == ROW) => escape_html(&text),
+            _ => text,
+        }
     }
 
     /// The value as JSON over many lines, four blanks a level, the way `inspect` prints.
@@ -132,6 +142,20 @@ fn new_line(out: &mut String, depth: Option<usize>) {
     }
 }
 
+/// JSON as Go's `json.Marshal` writes it, fit for a page: only texts have these letters.
+pub fn escape_html(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for letter in json.chars() {
+        match letter {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                let _ = write!(escaped, "\\u{:04x}", u32::from(letter));
+            }
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
 fn json_string(text: &str) -> String {
     serde_json::to_string(text).expect("a string always serializes")
 }
@@ -177,7 +201,8 @@ impl fmt::Display for Value {
                 f.write_char(']')
             }
             Value::Map(members) => {
-                let mut sorted: Vec<&(String, Value)> = members.iter().collect();
+                let shown = members.iter().filter(|(key, _)| !key.starts_with(METHOD));
+                let mut sorted: Vec<&(String, Value)> = shown.collect();
                 sorted.sort_by(|a, b| a.0.cmp(&b.0));
                 f.write_str("map[")?;
                 for (at, (key, value)) in sorted.into_iter().enumerate() {

@@ -63,6 +63,15 @@ fn both_clients_say_the_same_about_contexts() {
                 "host=unix:///x",
             ],
             vec!["context", "ls", "-q"],
+            // The default daemons are two.
+            vec![
+                "context",
+                "ls",
+                "--format",
+                "table {{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.Error}}",
+            ],
+            vec!["context", "ls", "--format", "{{json .Description}}"],
+            vec!["context", "inspect", "-f", "{{json .Storage}}", "default"],
             vec!["context", "ls", "--format", "{{.Name}} {{.Current}} {{.Description}}"],
             vec!["context", "inspect", "foo"],
             vec!["context", "inspect", "-f", "{{.Endpoints.docker.Host}}", "far"],

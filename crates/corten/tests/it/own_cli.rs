@@ -24,6 +24,18 @@ fn both_clients_print_the_same() {
         "image inspect busybox",
         "container inspect -f {{.Name}} other",
         "port box",
+        "ps -a --format json",
+        "ps -a --format {{.Nope}}{{.Names",
+        "image ls --format table",
+        "system df",
+        "system df -v",
+        "network ls --format json",
+        "network ls --no-trunc",
+        "volume ls --format json",
+        "network",
+        "volume ls --format table",
+        "ps -q --format {{.Names}}",
+        "events --since 0 --until 1",
     ] {
         // A second may begin between two of them.
         let (before, ours, after) = (daemon.docker(words), daemon.corten(words), daemon.docker(words));
@@ -36,6 +48,9 @@ fn both_clients_print_the_same() {
         "{{json .Config.Labels}} {{len .Args}} {{.State.Running | not}}",
         "box",
     ];
+    assert_eq!(daemon.docker(words).ok(), daemon.corten(words).ok());
+    let template = "{{define \"x\"}}{{.Names}}{{end}}{{template \"x\" .}} {{block \"y\" .ID}}{{.}}{{end}}";
+    let words = ["ps", "--format", template];
     assert_eq!(daemon.docker(words).ok(), daemon.corten(words).ok());
 }
 
