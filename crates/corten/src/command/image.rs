@@ -149,6 +149,18 @@ fn names(image: &ImageSummary, digests: bool, dangling_only: bool) -> Vec<Name> 
     found
 }
 
+/// An image where disks are spoken of: by its first name.
+pub fn usage_row(image: &ImageSummary) -> Value {
+    let name = image.repo_tags.first().map_or("<none>:<none>", String::as_str);
+    let (repository, tag) = split_tag(name);
+    let name = Name {
+        repository: repository.to_owned(),
+        tag: tag.to_owned(),
+        digest: String::new(),
+    };
+    row(image, name, true)
+}
+
 fn row(image: &ImageSummary, name: Name, full: bool) -> Value {
     let size = |bytes: i64, digits| match bytes {
         -1 => "N/A".to_string(),

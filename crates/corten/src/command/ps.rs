@@ -74,7 +74,7 @@ async fn ps(session: Session, matches: Matches) -> Outcome {
         all: matches.on("all"),
         limit: if matches.on("latest") { Some(1) } else { last },
         // A template that shows sizes asks for them.
-        size: matches.on("size") || format.is_some_and(|format| format.contains(".Size")),
+        size: matches.on("size") || format.is_some_and(|format| format.contains(".Size") || format.contains("json .}")),
         filters: filter::collect(matches.list("filter")),
     };
     let containers = session.client().await?.containers(&query).await?;

@@ -290,7 +290,11 @@ const DF_HEADINGS: &[(&str, &str)] = &[
 async fn df(session: Session, matches: Matches) -> Outcome {
     let usage = session.client().await?.disk_usage().await?;
     if matches.on("verbose") {
-        out!("{}", verbose_usage(&usage)?);
+        match matches.some("format") {
+            None | Some("table") => out!("{}", verbose_usage(&usage)?),
+            Some("json") => outln!("{}", usage_lists(&usage).json()),
+            Some(format) => outln!("{}", evaluate::render(format, &usage_lists(&usage))?),
+        }
         return Ok(0);
     }
     let columns = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
@@ -373,6 +377,29 @@ fn is_active(state: &str) -> bool {
     ["running", "paused", "restarting"].contains(&state)
 }
 
+/// Everything that there is, as the rows of the lists of each kind.
+fn usage_lists(usage: &DiskUsage) -> Value {
+    let containers = usage
+        .containers
+        .iter()
+        .map(|container| ps::row(&own_size(container), true));
+    let lists = [
+        ("Images", usage.images.iter().map(image::usage_row).collect()),
+        ("Containers", containers.collect()),
+        ("Volumes", usage.volumes.iter().map(volume::row).collect()),
+        ("BuildCache", Vec::new()),
+    ];
+    Value::map(lists.map(|(name, rows)| (name, Value::List(rows)))).into_row()
+}
+
+/// Without what it has of its image.
+fn own_size(container: &ContainerSummary) -> ContainerSummary {
+    ContainerSummary {
+        size_root_fs: None,
+        ..container.clone()
+    }
+}
+
 fn verbose_usage(usage: &DiskUsage) -> Result<String, String> {
     let mut text = String::from("Images space usage:\n\n");
     let mut lines = String::from("REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS\n");
@@ -396,11 +423,7 @@ fn verbose_usage(usage: &DiskUsage) -> Result<String, String> {
     text.push_str("\nContainers space usage:\n\n");
     let mut lines = String::from("CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES\n");
     for container in &usage.containers {
-        let own = ContainerSummary {
-            size_root_fs: None,
-            ..container.clone()
-        };
-        let row = ps::row(&own, false);
+        let row = ps::row(&own_size(container), false);
         let template =
             "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
         let _ = writeln!(lines, "{}", evaluate::render(template, &row)?);

@@ -156,7 +156,7 @@ async fn ls(session: Session, matches: Matches) -> Outcome {
     Ok(0)
 }
 
-fn row(volume: &Volume) -> Value {
+pub fn row(volume: &Volume) -> Value {
     let labels = volume.labels.clone().unwrap_or_default();
     let listed: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let usage = volume.usage_data.as_ref();
