@@ -135,6 +135,7 @@ pub mod task {
     pub mod exec;
     pub mod launch;
     pub mod mounts;
+    pub mod net_devices;
     pub mod profiles;
     pub mod resources;
     pub mod security;

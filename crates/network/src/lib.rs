@@ -9,6 +9,7 @@ pub mod attach;
 pub mod bridge;
 pub mod config;
 pub mod controller;
+pub mod devices;
 pub mod dns;
 pub mod endpoints;
 pub mod error;

@@ -49,6 +49,44 @@ fn a_device_brings_nodes_mounts_variables_and_groups() {
 }
 
 #[test]
+fn a_network_device_moves_into_the_container_with_what_it_has() {
+    let edits = json!({"netDevices": [{"hostInterfaceName": "probe0", "name": "card"}]});
+    let devices = json!([{"name": "zero", "containerEdits": edits}]);
+    let text = json!({"cdiVersion": "1.1.0", "kind": "vendor.com/nic", "devices": devices}).to_string();
+    let (daemon, _directory) = daemon("nic.json", &text);
+    let run = |options: &str| {
+        let words = format!("run --rm --device vendor.com/nic=zero {options} busybox ip address show dev card");
+        daemon.docker(&words)
+    };
+    // It is not there yet.
+    let error = run("").fails(125);
+    assert!(
+        error.contains("cannot move network device probe0 into the container: there is no such device"),
+        "{error}"
+    );
+    for line in [
+        "link add probe0 mtu 1400 type veth peer name far0",
+        "address add 10.44.0.1/24 dev probe0",
+    ] {
+        daemon.network().ip(line);
+    }
+    for network in ["host", "container:other"] {
+        background(&daemon, "--name other", WAIT);
+        let error = run(&format!("--network {network}")).fails(125);
+        assert!(error.contains("that has no network of its own"), "{error}");
+        daemon.docker("rm -f other").ok();
+    }
+    assert!(daemon.network().interfaces().contains(&"probe0".to_owned()));
+    let seen = run("--network none").ok();
+    for part in ["10.44.0.1/24", "mtu 1400", ",UP"] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+    // What is only software went with its namespace.
+    assert!(!daemon.network().interfaces().contains(&"probe0".to_owned()));
+    daemon.assert_nothing_remains();
+}
+
+#[test]
 fn yaml_is_read_and_hooks_find_the_root_file_system() {
     // What drivers' own hooks do: the state on standard input names the bundle, the bundle the root.
     let hook = "bundle=$(sed 's/.*\"bundle\":\"\\([^\"]*\\)\".*/\\1/'); \

@@ -34,12 +34,21 @@ pub struct Device {
 pub struct Edits {
     pub env: Vec<String>,
     pub device_nodes: Vec<DeviceNode>,
-    pub net_devices: Vec<Value>,
+    pub net_devices: Vec<NetDevice>,
     pub hooks: Vec<Hook>,
     pub mounts: Vec<Mount>,
     pub intel_rdt: Option<Value>,
     #[serde(rename = "additionalGids")]
     pub additional_gids: Vec<u32>,
+}
+
+/// A network device of the host's that goes into the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetDevice {
+    pub host_interface_name: String,
+    /// In the container; the same when empty.
+    pub name: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

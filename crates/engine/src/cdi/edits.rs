@@ -1,10 +1,10 @@
 //! What a device of the Container Device Interface changes, done to a container's specification.
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use oci_spec::runtime::{Hook, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::{Hook, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNetDevice, Mount, Spec};
 
 use crate::{
-    cdi::document::{self, DeviceNode, Edits},
+    cdi::document::{self, DeviceNode, Edits, NetDevice},
     error::{Error, Result},
     task::{devices::lower, resources},
 };
@@ -14,15 +14,11 @@ pub fn apply(edits: &Edits, spec: &mut Spec, groups: &mut Vec<String>, owner: Op
     if edits.intel_rdt.is_some() {
         return Err(Error::not_implemented("Intel RDT (intelRdt of a CDI device)"));
     }
-    if !edits.net_devices.is_empty() {
-        return Err(Error::not_implemented(
-            "moving network devices (netDevices of a CDI device)",
-        ));
-    }
     set_environment(spec, &edits.env);
     for node in &edits.device_nodes {
         add_device(spec, node, owner)?;
     }
+    add_network_devices(spec, &edits.net_devices);
     add_mounts(spec, &edits.mounts);
     add_hooks(spec, &edits.hooks);
     groups.extend(edits.additional_gids.iter().map(u32::to_string));
@@ -65,6 +61,19 @@ fn add_device(spec: &mut Spec, node: &DeviceNode, owner: Option<u32>) -> Result<
     linux.set_devices(Some(devices));
     spec.set_linux(Some(linux));
     Ok(())
+}
+
+fn add_network_devices(spec: &mut Spec, devices: &[NetDevice]) {
+    let Some(linux) = spec.linux_mut().as_mut().filter(|_| !devices.is_empty()) else {
+        return;
+    };
+    let mut all = linux.net_devices().clone().unwrap_or_default();
+    for device in devices {
+        let mut moved = LinuxNetDevice::default();
+        moved.set_name(Some(device.name.clone()).filter(|name| !name.is_empty()));
+        all.insert(device.host_interface_name.clone(), moved);
+    }
+    linux.set_net_devices(Some(all));
 }
 
 /// What the document does not say is as the host's own node is.
@@ -236,7 +245,6 @@ mod tests {
                 .to_string()
         };
         assert!(refused(json!({"intelRdt": {"closID": "a"}})).starts_with("Intel RDT"));
-        assert!(refused(json!({"netDevices": [{"hostInterfaceName": "a"}]})).starts_with("moving network devices"));
         assert_eq!(
             refused(json!({"deviceNodes": [{"path": "/dev/none-such"}]})),
             "failed to stat CDI host device \"/dev/none-such\": no such file or directory"

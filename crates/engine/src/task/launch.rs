@@ -39,6 +39,7 @@ use crate::{
     task::{
         device_requests,
         mounts::{self, EtcFiles},
+        net_devices,
         shim::{Line, START_PATIENCE},
         spec::{self, Surroundings},
     },
@@ -123,6 +124,7 @@ where
     let path = context.store.layout().task(&record.id);
     let mut request =
         request(context, record, shared, environment, path.clone()).map_err(|error| invalid(error.to_string()))?;
+    let devices = net_devices::take(&mut request.spec).map_err(|error| invalid(error.to_string()))?;
     let (targets, trees): (_, Vec<_>) = sources.handed.into_iter().unzip();
     request.handed = targets;
     let mut plan = plan::compile(&request).map_err(|error| invalid(causes(&error)))?;
@@ -169,6 +171,7 @@ where
     if let Some(plug) = plug.take() {
         plug(state.pid, path).await?;
     }
+    net_devices::move_in(devices, state.pid).await?;
     let pidfd = fds.pop().ok_or_else(unexpected)?;
     Ok(Created {
         line,
