@@ -54,8 +54,9 @@ pub async fn write(State(door): State<Door>, Path(name): Path<String>, query: Pa
         keep_kinds: query.flag("noOverwriteDirNonDir"),
         copy_owner: query.flag("copyUIDGID"),
     };
-    let archive = body::reader(archive, door.transfer().await?);
-    door.engine().containers().write_path(&name, options, archive).await?;
+    let containers = door.engine().containers();
+    let write = |archive| containers.write_path(&name, options, archive);
+    body::reading(archive, door.transfer().await?, write).await?;
     Ok(StatusCode::OK.into_response())
 }
 
