@@ -1,4 +1,6 @@
-//! A client in Rust, bollard, whose types say which members an answer has and of which kind: an answer of another shape is its error.
+//! A client in Rust, bollard, whose types say which members an answer has and of which kind.
+//!
+//! An answer of another shape is an error to it.
 use std::{collections::HashMap, future::Future, time::Duration};
 
 use bollard::{

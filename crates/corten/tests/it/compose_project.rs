@@ -217,8 +217,9 @@ fn what_the_files_say_of_a_service_holds_in_its_containers() {
     assert_eq!(project.exec("web", full), "No space left on device");
 
     // Rights and limits.
-    let cache = "id; ulimit -n; ulimit -Hn; ulimit -u; cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/core/somaxconn \
-        /proc/self/oom_score_adj; grep -E 'CapBnd|NoNewPrivs' /proc/self/status; df /cache /dev/shm | awk '/^(tmpfs|shm)/ { print $2 }'
+    let cache = "id; ulimit -n; ulimit -Hn; ulimit -u
+        cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/core/somaxconn /proc/self/oom_score_adj
+        grep -E 'CapBnd|NoNewPrivs' /proc/self/status; df /cache /dev/shm | awk '/^(tmpfs|shm)/ { print $2 }'
         touch /x 2>&1; touch /cache/x && stat -c %a /cache";
     assert_eq!(
         project.exec("cache", cache),
