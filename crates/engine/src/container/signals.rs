@@ -18,7 +18,7 @@ use rustix::{
 use crate::{
     container::{handle::Attacher, state::Phase, supervised::Supervised},
     context,
-    error::{Error, Result, causes},
+    error::{Error, Kind, Result, causes},
     signal,
     task::launch,
 };
@@ -74,10 +74,18 @@ impl Supervised {
             _ => return Err(self.not_running("")),
         }
         let cgroup = self.cgroup()?;
-        let frozen = context::blocking(move || cgroup.freeze().map_err(|error| Error::system(causes(&error))));
-        frozen
-            .await
-            .map_err(|error| Error::system(format!("cannot pause container {}", self.record.id)).because(error))?;
+        let (ended, id) = (self.not_running(""), self.record.id.clone());
+        let frozen = context::blocking(move || {
+            cgroup.freeze().map_err(|error| match error.is_gone() {
+                // Its processes have, and the news is on its way.
+                true => ended,
+                false => {
+                    let cause = Error::system(causes(&error));
+                    Error::system(format!("cannot pause container {id}")).because(cause)
+                }
+            })
+        });
+        frozen.await?;
         self.state.go(Phase::Paused);
         self.pause_health();
         self.save_or_warn();
@@ -102,7 +110,11 @@ impl Supervised {
         self.state.held = true;
         let paused = self.pause().await;
         self.state.held = paused.is_ok();
-        paused.map(|()| true)
+        match paused {
+            // It has just ended.
+            Err(error) if error.kind() == Kind::Conflict => Ok(false),
+            paused => paused.map(|()| true),
+        }
     }
 
     /// Nothing to do where it has ended, or somebody else let it go on.

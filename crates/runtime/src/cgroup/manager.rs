@@ -377,7 +377,7 @@ impl Cgroup {
     pub fn thaw(&self) -> Result<(), Error> {
         match self.set_frozen(false, PATIENCE) {
             // What was thawed to die may be gone, with its cgroup, before it is seen to be thawed.
-            Err(Error::Io { source, .. }) if files::is_gone(&source) => Ok(()),
+            Err(error) if error.is_gone() => Ok(()),
             thawed => thawed,
         }
     }
