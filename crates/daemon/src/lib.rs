@@ -46,6 +46,7 @@ pub mod docker {
     pub mod rows;
     pub mod server;
     pub mod system;
+    pub mod unread;
     pub mod upgrade;
     pub mod version;
     pub mod version_networks;

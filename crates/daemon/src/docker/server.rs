@@ -25,6 +25,7 @@ use crate::{
         connection::{Bare, Presence, Socket, Takeover},
         door::Endless,
         gate::Caller,
+        unread,
         version::{self, NEWEST},
     },
     listen::{access::Access, client::Client},
@@ -165,10 +166,13 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let mut response = match route(router, request).await {
+    let (parts, body) = request.into_parts();
+    let (body, lender) = unread::lend(body);
+    let mut response = match route(router, Request::from_parts(parts, Body::new(body))).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    lender.read_rest().await;
     common_headers(response.headers_mut());
     endless.store(response.extensions().get::<Endless>().is_some(), Ordering::Relaxed);
     tracing::debug!(%method, path, status = response.status().as_u16());
@@ -176,7 +180,7 @@ async fn answer(
 }
 
 /// Takes the version off the path, remembers it, and asks the router.
-async fn route(mut router: Router, request: Request<Incoming>) -> Result<Response<Body>, crate::error::ApiError> {
+async fn route(mut router: Router, request: Request<Body>) -> Result<Response<Body>, crate::error::ApiError> {
     let (mut parts, body) = request.into_parts();
     let (version, rest) = version::split(parts.uri.path())?;
     if rest.len() != parts.uri.path().len() {
@@ -187,7 +191,7 @@ async fn route(mut router: Router, request: Request<Incoming>) -> Result<Respons
         parts.uri = Uri::from(path);
     }
     parts.extensions.insert(version);
-    let request = Request::from_parts(parts, Body::new(body));
+    let request = Request::from_parts(parts, body);
     Ok(router.call(request).await.unwrap_or_else(|never| match never {}))
 }
 
@@ -312,6 +316,26 @@ mod tests {
             .expect("headers come before the first event");
         drop(client);
         dropped.await.expect("the stream is dropped");
+    }
+
+    #[tokio::test]
+    async fn what_a_handler_leaves_unread_is_read_before_the_answer() {
+        let body = [b'x'; 100_000];
+        for begun in [0, 1] {
+            let mut client = client(router());
+            let head = format!(
+                "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.write_all(&body[..begun]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            client.write_all(&body[begun..]).await.expect("somebody reads");
+            client.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        }
     }
 
     #[tokio::test]
