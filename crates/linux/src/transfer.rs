@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::{fs::sendfile, io::Errno};
+use rustix::{buffer::spare_capacity, fs::sendfile, io::Errno};
 
 /// Of one call: large enough that calls cost nothing, small enough that a client who leaves is noticed soon.
 const STEP: usize = 4 << 20;
@@ -70,19 +70,40 @@ impl Sink for Descriptor {
 }
 
 /// HTTP's chunked coding (RFC 9112, section 7.1) on a socket that blocks.
+///
+/// What is small is gathered: a socket's other end is woken by every write.
 #[derive(Debug)]
 pub struct Chunked {
     socket: Descriptor,
+    /// The next chunk's payload, as far as it is there.
+    gathered: Vec<u8>,
     /// Whether the chunk before is still to be ended.
     open: bool,
 }
+
+/// Of a gathered chunk.
+const GATHERED: usize = 64 << 10;
+/// A file that is larger is moved by the kernel.
+const SMALL: u64 = 16 << 10;
 
 impl Chunked {
     /// Writes the message's head, as it is.
     pub fn begin(socket: OwnedFd, head: &[u8]) -> io::Result<Chunked> {
         let mut socket = Descriptor(socket);
         socket.bytes(head)?;
-        Ok(Chunked { socket, open: false })
+        Ok(Chunked {
+            socket,
+            gathered: Vec::with_capacity(GATHERED),
+            open: false,
+        })
+    }
+
+    /// Writes the last chunk; without it nobody takes the message for whole.
+    pub fn finish(mut self) -> io::Result<OwnedFd> {
+        self.flush()?;
+        let end: &[u8] = if self.open { b"\r\n0\r\n\r\n" } else { b"0\r\n\r\n" };
+        self.socket.bytes(end)?;
+        Ok(self.socket.0)
     }
 
     fn next(&mut self, length: u64) -> String {
@@ -94,16 +115,15 @@ impl Chunked {
         format!("{end}{length:x}\r\n")
     }
 
-    /// Writes the last chunk; without it nobody takes the message for whole.
-    pub fn finish(mut self) -> io::Result<OwnedFd> {
-        let end: &[u8] = if self.open { b"\r\n0\r\n\r\n" } else { b"0\r\n\r\n" };
-        self.socket.bytes(end)?;
-        Ok(self.socket.0)
+    fn flush(&mut self) -> io::Result<()> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let result = self.chunk(&gathered);
+        gathered.clear();
+        self.gathered = gathered;
+        result
     }
-}
 
-impl Sink for Chunked {
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -123,14 +143,48 @@ impl Sink for Chunked {
             }
         }
     }
+}
+
+impl Sink for Chunked {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.gathered.len() + bytes.len() > GATHERED {
+            self.flush()?;
+        }
+        if bytes.len() > GATHERED {
+            return self.chunk(bytes);
+        }
+        self.gathered.extend_from_slice(bytes);
+        Ok(())
+    }
 
     fn file(&mut self, file: BorrowedFd, offset: u64, length: u64) -> io::Result<()> {
-        if length == 0 {
-            return Ok(());
+        if length > SMALL {
+            self.flush()?;
+            let begin = self.next(length);
+            self.socket.bytes(begin.as_bytes())?;
+            return self.socket.file(file, offset, length);
         }
-        let begin = self.next(length);
-        self.socket.bytes(begin.as_bytes())?;
-        self.socket.file(file, offset, length)
+        let length = usize::try_from(length).expect("it is small");
+        if self.gathered.len() + length > GATHERED {
+            self.flush()?;
+        }
+        let end = self.gathered.len() + length;
+        let mut position = offset;
+        while self.gathered.len() < end {
+            let before = self.gathered.len();
+            match rustix::io::pread(file, spare_capacity(&mut self.gathered), position) {
+                // It has become shorter.
+                Ok(0) => self.gathered.resize(end, 0),
+                Ok(count) => {
+                    let count = count.min(end - before);
+                    self.gathered.truncate(before + count);
+                    position += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -215,17 +269,34 @@ mod tests {
     }
 
     #[test]
-    fn pieces_and_files_are_chunks() {
+    fn small_pieces_and_files_are_gathered_and_large_files_are_chunks() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
+        let reader = thread::spawn(move || {
+            let mut all = Vec::new();
+            theirs.read_to_end(&mut all).unwrap();
+            all
+        });
         let mut chunks = Chunked::begin(ours.into(), b"HEAD\r\n\r\n").unwrap();
         chunks.bytes(b"abc").unwrap();
         chunks.bytes(b"").unwrap();
         chunks.file(file.as_fd(), 8, 4).unwrap();
+        chunks.file(file.as_fd(), 0, SMALL + 1).unwrap();
+        chunks.bytes(&[b'x'; GATHERED + 1]).unwrap();
+        chunks.bytes(&[b'y'; GATHERED]).unwrap();
+        chunks.file(file.as_fd(), 9, 2).unwrap();
         drop(chunks.finish().unwrap());
-        let mut text = String::new();
-        theirs.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "HEAD\r\n\r\n3\r\nabc\r\n4\r\n89\0\0\r\n0\r\n\r\n");
+        let zeroes = vec![0; usize::try_from(SMALL).unwrap() + 1 - 10];
+        let expected = [
+            b"HEAD\r\n\r\n7\r\nabc89\0\0\r\n4001\r\n0123456789".as_slice(),
+            &zeroes,
+            b"\r\n10001\r\n",
+            &[b'x'; GATHERED + 1],
+            b"\r\n10000\r\n",
+            &[b'y'; GATHERED],
+            b"\r\n2\r\n9\0\r\n0\r\n\r\n",
+        ];
+        assert!(reader.join().unwrap() == expected.concat());
     }
 }
