@@ -555,15 +555,15 @@ fn our_own_command_line_copies_as_dockers_does() {
     let both = |arguments: &dyn Fn(&str) -> Vec<String>| {
         let own = daemon.corten(arguments("corten"));
         let dockers = daemon.docker(arguments("docker"));
-        // Before its error, docker's tells what its threads ran into.
+        // Before its error or after it, docker's tells what its threads ran into.
         let plain = |output: &Output| {
-            let error = output
-                .error()
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .replace("corten", "docker");
-            (output.code, output.text(), error)
+            let text = output.error();
+            let error = text.lines().rfind(|line| !line.starts_with("time="));
+            (
+                output.code,
+                output.text(),
+                error.unwrap_or_default().replace("corten", "docker"),
+            )
         };
         let (own, dockers) = (plain(&own), plain(&dockers));
         assert_eq!(own, dockers);
