@@ -377,14 +377,14 @@ async fn write(
     count: Arc<AtomicU64>,
 ) -> Result<(Result<(), client::Error>, Packed), Failure> {
     let both = tokio::task::spawn_blocking(move || {
-        let packed = || {
+        let pack = || {
             let socket = upload.socket().map_err(LayerError::Write)?;
             let chunks = Chunked::begin(socket, upload.head()).map_err(LayerError::Write)?;
             let mut sending = Counting { sink: chunks, count };
             parts.write(&mut sending)?;
             sending.sink.finish().map(drop).map_err(LayerError::Write)
         };
-        let packed = packed();
+        let packed = pack();
         // What could not be read here leaves half an archive, and nobody waits for what the daemon says of it.
         let unread = packed
             .as_ref()
