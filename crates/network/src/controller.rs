@@ -2,7 +2,8 @@
 //!
 //! It holds what is live (leases of addresses, sockets that keep ports, the firewall table, the resolver); what must
 //! outlive the process goes back to the caller as [`model`](crate::model) data. A verb that fails leaves nothing behind.
-//! The verbs on containers are in [`attach`](crate::attach) and [`links`](crate::links), what a new daemon does in [`restore`](crate::restore).
+//! The verbs on containers are in [`attach`](crate::attach) and [`links`](crate::links), what a new daemon does in
+//! [`restore`](crate::restore).
 use std::{
     collections::HashMap,
     error::Error as _,
