@@ -61,19 +61,27 @@ impl Family {
     }
 }
 
+/// The tables that the calling thread's network namespace has loaded: `filter`, `nat`, …
+pub fn tables(family: Family) -> io::Result<Vec<String>> {
+    let names = match family {
+        Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
+        Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    match fs::read_to_string(names) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => Ok(result?.lines().map(str::to_owned).collect()),
+    }
+}
+
 /// The `filter` table of the calling thread's network namespace; `None` where none is loaded.
 pub fn forward(family: Family) -> io::Result<Option<Forward>> {
-    let (names, domain) = match family {
-        Family::Ipv4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::INET),
-        Family::Ipv6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::INET6),
-    };
-    let loaded = match fs::read_to_string(names) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result?,
-    };
-    if !loaded.lines().any(|name| name == "filter") {
+    if !tables(family)?.iter().any(|name| name == "filter") {
         return Ok(None);
     }
+    let domain = match family {
+        Family::Ipv4 => AddressFamily::INET,
+        Family::Ipv6 => AddressFamily::INET6,
+    };
     const IPPROTO_RAW: u32 = 255;
     let protocol = Protocol::from_raw(IPPROTO_RAW.try_into().expect("it is not 0"));
     let socket = socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))?;

@@ -173,6 +173,12 @@ pub enum Expression {
     /// Source translation to the address of the interface where the packet leaves.
     Masquerade,
     Counter,
+    /// The connection's next packets take the way past the rules that this flow table keeps for it
+    /// ([`Transaction::flow_table`](crate::netlink::nft::transaction::Transaction::flow_table)). Only an established one of
+    /// TCP or UDP that the kernel can take; any other does not match.
+    Offload {
+        table: String,
+    },
     /// An answer that says no: a reset for TCP, else ICMP's "port unreachable".
     Reject {
         reset: bool,
@@ -204,6 +210,7 @@ impl Expression {
             Expression::Nat { .. } => "nat",
             Expression::Masquerade => "masq",
             Expression::Counter => "counter",
+            Expression::Offload { .. } => "flow_offload",
             Expression::Reject { .. } => "reject",
         }
     }
@@ -273,6 +280,9 @@ impl Expression {
             Expression::Masquerade => {}
             Expression::Counter => {
                 data.u64_be(1, 0).u64_be(2, 0);
+            }
+            Expression::Offload { table } => {
+                data.text(1, table);
             }
             Expression::Reject { reset: true } => {
                 data.u32_be(1, 1).u8(2, 0);

@@ -1,4 +1,4 @@
-//! Lists of what is there: tables, chains and sets of any family, and the keys of a set.
+//! Lists of what is there: tables, chains, sets and flow tables of any family, and the keys of a set.
 use crate::netlink::{
     message::{Batch, Received, flags},
     nft::{
@@ -26,6 +26,8 @@ pub struct Chain {
     pub name: String,
     /// Of base chains.
     pub base: Option<ListedBase>,
+    /// How many rules it has, and how many jump to it.
+    pub uses: u32,
 }
 
 /// How a base chain is called.
@@ -96,6 +98,7 @@ pub fn chains(socket: &mut Socket) -> Result<Vec<Chain>, Refusal> {
             table: text(1),
             name: text(3),
             base,
+            uses: attributes.u32_be(6).unwrap_or(0),
         });
     })?;
     Ok(chains)
@@ -111,6 +114,17 @@ pub fn sets(socket: &mut Socket, family: Family, table: &str) -> Result<Vec<Stri
         }
     })?;
     Ok(sets)
+}
+
+/// The names of a table's flow tables.
+pub fn flow_tables(socket: &mut Socket, family: Family, table: &str) -> Result<Vec<String>, Refusal> {
+    let mut flow_tables = Vec::new();
+    dump(socket, Message::GetFlowTable, family as u8, None, |of, attributes| {
+        if of == family as u8 && attributes.text(1) == Some(table) {
+            flow_tables.extend(attributes.text(2).map(str::to_owned));
+        }
+    })?;
+    Ok(flow_tables)
 }
 
 /// The keys of a set's elements.

@@ -33,6 +33,9 @@ pub(crate) enum Message {
     NewElement = 12,
     GetElement = 13,
     DeleteElement = 14,
+    NewFlowTable = 22,
+    GetFlowTable = 23,
+    DeleteFlowTable = 24,
 }
 
 impl Message {
@@ -50,6 +53,21 @@ pub enum Family {
     Ipv4 = 2,
     Bridge = 7,
     Ipv6 = 10,
+}
+
+impl Family {
+    /// What `nft` calls a family of this number (`NFPROTO_*`).
+    pub fn name_of(number: u8) -> &'static str {
+        match number {
+            1 => "inet",
+            2 => "ip",
+            3 => "arp",
+            5 => "netdev",
+            7 => "bridge",
+            10 => "ip6",
+            _ => "unknown",
+        }
+    }
 }
 
 /// `struct nfgenmsg`.
@@ -177,6 +195,31 @@ impl Transaction {
     pub fn flush_chain(&mut self, chain: &str) {
         self.message(Message::DeleteRule, 0, |attributes| {
             attributes.text(2, chain);
+        });
+    }
+
+    /// Makes a flow table: connections that [`Expression::Offload`] puts into it pass from one of these interfaces to another
+    /// without any rule being asked. One that is there gets the interfaces that it lacks (5.8). All must exist (`ENOENT`).
+    pub fn flow_table<N: AsRef<str>>(&mut self, name: &str, interfaces: impl IntoIterator<Item = N>) {
+        const NAME: u16 = 2;
+        const HOOK: u16 = 3;
+        const INGRESS: u32 = 0;
+        const FIRST: u32 = 0;
+        self.message(Message::NewFlowTable, flags::CREATE, |attributes| {
+            attributes.text(NAME, name).nested(HOOK, |hook| {
+                hook.u32_be(1, INGRESS).u32_be(2, FIRST).nested(3, |devices| {
+                    for interface in interfaces {
+                        devices.text(1, interface.as_ref());
+                    }
+                });
+            });
+        });
+    }
+
+    /// Its connections go on by the rules.
+    pub fn delete_flow_table(&mut self, name: &str) {
+        self.message(Message::DeleteFlowTable, 0, |attributes| {
+            attributes.text(2, name);
         });
     }
 

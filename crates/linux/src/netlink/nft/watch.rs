@@ -1,4 +1,6 @@
-//! Tables that go away, as it happens.
+//! Changes of tables, as they happen.
+//!
+//! A reader that is too slow loses some; [`Watch::read`] says so, and the reader lists what there is.
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
@@ -8,9 +10,24 @@ use rustix::io::Errno;
 
 use crate::netlink::{
     message::Received,
-    nft::transaction::{Family, Message},
+    nft::transaction::Message,
     socket::{Protocol, Socket},
 };
+
+/// Families are numbers of the kernel's (`NFPROTO_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    TableGone {
+        family: u8,
+        table: &'a str,
+    },
+    /// A chain is made or taken away, or rules of it are.
+    Rules {
+        family: u8,
+        table: &'a str,
+        chain: &'a str,
+    },
+}
 
 #[derive(Debug)]
 pub struct Watch {
@@ -26,22 +43,43 @@ impl Watch {
         Ok(Watch { socket })
     }
 
-    /// Waits for the next changes. Was a table of this name among what went away? Perhaps, where changes were lost.
-    pub fn gone(&mut self, family: Family, table: &str) -> io::Result<bool> {
-        let mut gone = false;
-        let heard = self.socket.listen(|kind, payload| {
-            if kind == Message::DeleteTable.kind()
-                && let Some((header, attributes)) = payload.split_at_checked(4)
-            {
-                gone |= header[0] == family as u8 && Received::new(attributes).text(1) == Some(table);
+    /// Waits for the next changes. `false`: some were lost.
+    pub fn read(&mut self, mut each: impl FnMut(Event)) -> io::Result<bool> {
+        let read = self.socket.listen(|kind, payload| {
+            if let Some(event) = event(kind, payload) {
+                each(event);
             }
         });
-        match heard {
-            Ok(()) => Ok(gone),
-            Err(Errno::NOBUFS) => Ok(true),
+        match read {
+            Ok(()) => Ok(true),
+            Err(Errno::NOBUFS) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn event(kind: u16, payload: &[u8]) -> Option<Event<'_>> {
+    const TABLE: u16 = 1;
+    const CHAIN_OF_A_RULE: u16 = 2;
+    const NAME_OF_A_CHAIN: u16 = 3;
+    let is = |messages: [Message; 2]| messages.iter().any(|message| message.kind() == kind);
+    let (header, attributes) = payload.split_at_checked(4)?;
+    let (family, attributes) = (header[0], Received::new(attributes));
+    let chain = if kind == Message::DeleteTable.kind() {
+        let table = attributes.text(TABLE)?;
+        return Some(Event::TableGone { family, table });
+    } else if is([Message::NewRule, Message::DeleteRule]) {
+        CHAIN_OF_A_RULE
+    } else if is([Message::NewChain, Message::DeleteChain]) {
+        NAME_OF_A_CHAIN
+    } else {
+        return None;
+    };
+    Some(Event::Rules {
+        family,
+        table: attributes.text(TABLE)?,
+        chain: attributes.text(chain)?,
+    })
 }
 
 impl AsFd for Watch {
