@@ -178,6 +178,7 @@ impl Default for NetworkConfig {
                 direct_routing: false,
                 bridge_is_made: false,
                 proxy: true,
+                flow_offload: true,
             },
             default_bridge: NetworkRequest::default(),
             no_default_bridge: false,

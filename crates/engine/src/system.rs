@@ -51,6 +51,8 @@ pub struct SystemView {
     /// Which limits this host can enforce.
     pub limits: Limits,
     pub ipv4_forwarding: bool,
+    /// Of the firewall: `in use`, or why not.
+    pub flow_table: String,
     pub open_files: usize,
     pub tasks: usize,
     pub event_listeners: usize,
@@ -112,6 +114,7 @@ pub fn view(context: &Context, table: &Table, images: usize) -> Result<SystemVie
         log_driver: config.log_driver.clone(),
         limits: host.limits,
         ipv4_forwarding: read("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value == "1"),
+        flow_table: context.networks.described_flows(),
         open_files: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
         tasks: fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
         event_listeners: context.events.listeners(),

@@ -34,4 +34,7 @@ pub struct Config {
     pub bridge_is_made: bool,
     /// Publish to 127.0.0.1 and [::1] too where the kernel alone cannot (`userland-proxy`).
     pub proxy: bool,
+    /// Established connections pass by the kernel's flow table while nobody but us looks at what is forwarded
+    /// (`--flow-offload`, an extra).
+    pub flow_offload: bool,
 }

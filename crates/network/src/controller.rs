@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     firewall::{keeper::Keeper, model::Opened, table::Firewall},
     foreign,
-    forward::Forwarding,
+    forward::{Forwarding, Listeners},
     held::Held,
     host,
     ipam::pools::Pools,
@@ -58,7 +58,15 @@ impl Controller {
         let names = resolver::Config {
             resolv_conf: config.resolv_conf.clone(),
         };
-        let firewall = Arc::new(Firewall::open_for(&config.table, config.firewall));
+        let mut firewall = Firewall::open_for(&config.table, config.firewall);
+        if config.flow_offload {
+            firewall = firewall.with_flows();
+        }
+        let firewall = Arc::new(firewall);
+        let keeper = Keeper::start(Arc::clone(&firewall)).ok();
+        if keeper.is_none() {
+            firewall.end_flows();
+        }
         // Guarded first, opened then: what forwards for us never does so for others.
         let guard = Arc::clone(&firewall);
         let guard = Box::new(move |opened: &_| guard.set_opened(opened));
@@ -72,9 +80,17 @@ impl Controller {
             let (known, config) = (known.clone(), config.clone());
             Box::new(move |names: Option<&[String]>| known.mend(&config, names))
         };
-        let forwarding = Forwarding::open(&config.table, &opened, guard, lost)?;
+        let changed = {
+            let firewall = Arc::clone(&firewall);
+            Box::new(move |news: Option<&_>| match news {
+                Some(news) => firewall.meet(news),
+                None => firewall.tend_flows(),
+            })
+        };
+        let listeners = Listeners { guard, lost, changed };
+        let forwarding = Forwarding::open(&config.table, &opened, listeners)?;
         Ok(Controller {
-            _keeper: Keeper::start(Arc::clone(&firewall)).ok(),
+            _keeper: keeper,
             firewall,
             forwarding,
             publisher: Publisher::new(runtime.clone(), config.proxy),
@@ -227,6 +243,11 @@ impl Controller {
             Driver::Macvlan | Driver::Ipvlan => vlan::remove(&network.interface, &self.config.table),
             Driver::Host | Driver::Null => Ok(()),
         }
+    }
+
+    /// Do established connections pass by the kernel's flow table? `in use`, or why not, for people.
+    pub fn described_flows(&self) -> String {
+        self.firewall.described_flows()
     }
 
     /// What about the host keeps networks from working.

@@ -125,10 +125,10 @@ fn obstacle(chain: &Chain, all: &[Chain]) -> Option<Obstacle> {
     }
     let family = chain.family;
     let seen = [Family::Inet, Family::Ipv4, Family::Ipv6, Family::Bridge];
-    let family_name = ["inet", "ip", "ip6", "bridge"]
-        .into_iter()
-        .zip(seen)
-        .find_map(|(name, known)| (known as u8 == family).then_some(name))?;
+    if !seen.iter().any(|known| *known as u8 == family) {
+        return None;
+    }
+    let family_name = Family::name_of(family);
     // It drops by its last rule, not by policy.
     if chain.table == "firewalld" {
         return Some(Obstacle::Firewalld);

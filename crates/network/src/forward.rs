@@ -37,6 +37,16 @@ pub type Guard = Box<dyn FnMut(&Opened) -> Result<()> + Send>;
 /// Told of interfaces that are gone, or that any may be; was one of them made anew?
 pub type Lost = Box<dyn FnMut(Option<&[String]>) -> bool + Send>;
 
+/// Told which interfaces, by index, are new, changed or (`None`) gone; that any may be, where nothing is said.
+pub type Changed = Box<dyn FnMut(Option<&BTreeMap<u32, Option<Link>>>) + Send>;
+
+/// Who is told what.
+pub struct Listeners {
+    pub guard: Guard,
+    pub lost: Lost,
+    pub changed: Changed,
+}
+
 /// The host's forwarding, followed until this is dropped. What was opened stays open: containers outlive the daemon.
 pub struct Forwarding {
     state: Arc<Mutex<State>>,
@@ -47,12 +57,13 @@ pub struct Forwarding {
 impl Forwarding {
     /// Begins to follow the calling thread's network namespace. `owner` is whose bridges are ours, `before` what an earlier
     /// daemon opened. Nothing changes before the first [`Forwarding::enable`].
-    pub fn open(owner: &str, before: &Opened, guard: Guard, lost: Lost) -> Result<Forwarding> {
+    pub fn open(owner: &str, before: &Opened, listeners: Listeners) -> Result<Forwarding> {
         let way = if has_single_ipv6() { Way::Single } else { Way::Global };
-        Forwarding::open_by(way, owner, before, guard, lost)
+        Forwarding::open_by(way, owner, before, listeners)
     }
 
-    fn open_by(way: Way, owner: &str, before: &Opened, guard: Guard, lost: Lost) -> Result<Forwarding> {
+    fn open_by(way: Way, owner: &str, before: &Opened, listeners: Listeners) -> Result<Forwarding> {
+        let Listeners { guard, lost, changed } = listeners;
         let failed = |error: io::Error| Error::system("cannot follow the host's interfaces").because(error);
         let watch = Watch::open(&[Group::Link, Group::Ipv4Settings, Group::Ipv6Settings]).map_err(failed)?;
         let state = State {
@@ -70,7 +81,7 @@ impl Forwarding {
         let stopped = stop.try_clone().map_err(failed)?;
         let thread = thread::Builder::new().name("forwarding".to_owned()).spawn({
             let state = Arc::clone(&state);
-            move || follow(watch, &stopped, &state, lost)
+            move || follow(watch, &stopped, &state, lost, changed)
         });
         let thread = Some(thread.map_err(failed)?);
         Ok(Forwarding { state, stop, thread })
@@ -286,7 +297,7 @@ fn keep_learning_routes(socket: &mut Socket) -> io::Result<()> {
 }
 
 /// What the thread does.
-fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>, mut lost: Lost) {
+fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>, mut lost: Lost, mut changed: Changed) {
     // A container's start is news in many pieces: all of them are looked at together, once it is over.
     const CALM: Timespec = Timespec {
         tv_sec: 0,
@@ -309,6 +320,7 @@ fn follow(mut watch: Watch, stop: &OwnedFd, state: &Mutex<State>, mut lost: Lost
         }
         // Before the lock: whoever makes networks holds another one, and takes this one.
         news.everything |= lost((!news.everything).then_some(news.gone.as_slice()));
+        changed((!news.everything).then_some(&news.links));
         if let Err(error) = react(&mut lock(state), news) {
             let source = std::error::Error::source(&error)
                 .map(ToString::to_string)
@@ -413,8 +425,12 @@ mod tests {
 
     const CONTAINER: [&str; 2] = ["10.7.0.2/24", "fd00:7::2/64"];
 
-    fn nothing_lost() -> Lost {
-        Box::new(|_| false)
+    fn only(guard: Guard) -> Listeners {
+        Listeners {
+            guard,
+            lost: Box::new(|_| false),
+            changed: Box::new(|_| {}),
+        }
     }
 
     fn net(text: &str) -> IpNet {
@@ -549,7 +565,7 @@ mod tests {
             let first = uplink("up0", 0);
             sysctl::write("ipv4/ip_forward", "0").expect("root");
             let (told, guard) = guard();
-            let forwarding = Forwarding::open("corten-test", &Opened::default(), guard, nothing_lost()).expect("root");
+            let forwarding = Forwarding::open("corten-test", &Opened::default(), only(guard)).expect("root");
             assert!(!reaches(&first, &container, Family::Ipv4));
             forwarding.enable("br0", true, true).expect("root");
             let both = opened(&["up0"], &["up0"]);
@@ -587,13 +603,12 @@ mod tests {
             sysctl::write("ipv4/ip_forward", "0").expect("root");
             sysctl::write("ipv4/conf/up0/forwarding", "1").expect("root");
             let (_, nobody) = guard();
-            let forwarding = Forwarding::open("corten-test", &Opened::default(), nobody, nothing_lost()).expect("root");
+            let forwarding = Forwarding::open("corten-test", &Opened::default(), only(nobody)).expect("root");
             forwarding.enable("br0", true, false).expect("root");
             assert_eq!(forwarding.opened(), Opened::default());
             drop(forwarding);
             let (_, nobody) = guard();
-            let forwarding =
-                Forwarding::open("corten-test", &opened(&["up0"], &[]), nobody, nothing_lost()).expect("root");
+            let forwarding = Forwarding::open("corten-test", &opened(&["up0"], &[]), only(nobody)).expect("root");
             forwarding.enable("br0", true, false).expect("root");
             assert_eq!(forwarding.opened(), opened(&["up0"], &[]));
         });
@@ -605,8 +620,8 @@ mod tests {
             let container = container();
             let other = uplink("up0", 0);
             let (told, guard) = guard();
-            let forwarding = Forwarding::open_by(Way::Global, "corten-test", &Opened::default(), guard, nothing_lost())
-                .expect("root");
+            let forwarding =
+                Forwarding::open_by(Way::Global, "corten-test", &Opened::default(), only(guard)).expect("root");
             forwarding.enable("br0", false, true).expect("root");
             assert_eq!(*told.lock().expect("nobody panicked"), [opened(&[], &["up0"])]);
             assert_eq!(sysctl::read("ipv6/conf/all/forwarding").expect("there"), Some(1));
@@ -627,7 +642,7 @@ mod tests {
             let _other = uplink("up0", 0);
             sysctl::write("ipv4/ip_forward", "0").expect("root");
             let guard: Guard = Box::new(|_| Err(Error::system("no firewall")));
-            let forwarding = Forwarding::open("corten-test", &Opened::default(), guard, nothing_lost()).expect("root");
+            let forwarding = Forwarding::open("corten-test", &Opened::default(), only(guard)).expect("root");
             assert_eq!(
                 forwarding.enable("br0", true, true).expect_err("no guard").to_string(),
                 "no firewall"

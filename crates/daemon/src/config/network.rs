@@ -39,6 +39,7 @@ pub fn join(
     config.controller.bridge.push_str(&suffix);
     config.controller.identity = data_root.to_string_lossy().into_owned();
     config.controller.proxy = flags.userland_proxy.or(file.userland_proxy).unwrap_or(true);
+    config.controller.flow_offload = flags.flow_offload.or(file.flow_offload).unwrap_or(true);
     config.controller.address_pools = pools(&flags.default_address_pools, &file.default_address_pools)?;
     config.controller.dns = addresses("dns", &either(&flags.dns, file.dns))?;
     config.dns_search = either(&flags.dns_search, file.dns_search);

@@ -20,6 +20,7 @@ pub struct NetworkFile {
     pub ip_masq: Option<bool>,
     pub iptables: Option<bool>,
     pub ip6tables: Option<bool>,
+    pub flow_offload: Option<bool>,
     pub ipv6: Option<bool>,
     pub mtu: Option<i64>,
     pub userland_proxy: Option<bool>,
@@ -42,7 +43,7 @@ pub struct FilePool {
 }
 
 /// The keys of [`NetworkFile`].
-pub const KEYS: [&str; 25] = [
+pub const KEYS: [&str; 26] = [
     "bridge",
     "bip",
     "bip6",
@@ -56,6 +57,7 @@ pub const KEYS: [&str; 25] = [
     "ip-masq",
     "iptables",
     "ip6tables",
+    "flow-offload",
     "ipv6",
     "mtu",
     "userland-proxy",

@@ -49,6 +49,9 @@ pub struct NetworkFlags {
     /// Make firewall rules (of nftables) for IPv6
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub ip6tables: Option<bool>,
+    /// Let established connections pass by the kernel's flow table while no other rules look at what is forwarded
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub flow_offload: Option<bool>,
     /// The default bridge has IPv6
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub ipv6: Option<bool>,
@@ -107,6 +110,7 @@ impl NetworkFlags {
             ("ip-masq", one(&self.ip_masq)),
             ("iptables", one(&self.iptables)),
             ("ip6tables", one(&self.ip6tables)),
+            ("flow-offload", one(&self.flow_offload)),
             ("ipv6", one(&self.ipv6)),
             ("mtu", one(&self.mtu)),
             ("userland-proxy", one(&self.userland_proxy)),

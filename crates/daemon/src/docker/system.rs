@@ -200,7 +200,7 @@ fn describe(system: SystemView, networks: &Config) -> Info {
         default_address_pools: address_pools(networks),
         firewall_backend: (!networks.firewall.is_off()).then(|| FirewallBackend {
             driver: "nftables".to_owned(),
-            info: None,
+            info: Some(vec![["FlowTable".to_owned(), system.flow_table]]),
         }),
         cdi_spec_dirs: system.cdi_spec_dirs,
         discovered_devices: discovered(system.cdi_devices),

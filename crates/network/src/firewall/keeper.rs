@@ -1,4 +1,4 @@
-//! The keeper: makes the table anew when somebody takes it away.
+//! The keeper: makes the table anew when somebody takes it away, and lets the rules see every packet when somebody else's do.
 //!
 //! `nft flush ruleset`, which is what a restart of the nftables service does, takes every table of the host. Without the
 //! keeper no container would be reached before the next change of ours.
@@ -9,7 +9,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use corten_linux::netlink::nft::{transaction::Family, watch::Watch};
+use corten_linux::netlink::nft::{
+    transaction::Family,
+    watch::{Event, Watch},
+};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::Errno,
@@ -17,11 +20,12 @@ use rustix::{
 
 use crate::{
     error::{Error, Result},
-    firewall::table::Firewall,
+    firewall::{offload::may_watch, table::Firewall},
 };
 
 /// Watches until it is dropped.
 pub struct Keeper {
+    firewall: Arc<Firewall>,
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,11 +37,12 @@ impl Keeper {
         let watch = Watch::open().map_err(failed)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
         let stopped = stop.try_clone().map_err(failed)?;
-        let thread = thread::Builder::new()
-            .name("firewall".to_owned())
-            .spawn(move || keep(&firewall, watch, &stopped));
+        let thread = thread::Builder::new().name("firewall".to_owned()).spawn({
+            let firewall = Arc::clone(&firewall);
+            move || keep(&firewall, watch, &stopped)
+        });
         let thread = Some(thread.map_err(failed)?);
-        Ok(Keeper { stop, thread })
+        Ok(Keeper { firewall, stop, thread })
     }
 }
 
@@ -47,6 +52,8 @@ impl Drop for Keeper {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // Who adds a rule now would not be heard.
+        self.firewall.end_flows();
     }
 }
 
@@ -56,31 +63,74 @@ fn keep(firewall: &Firewall, mut watch: Watch, stop: &OwnedFd) {
         tv_sec: 0,
         tv_nsec: 100_000_000,
     };
-    let is_ready = |fds: &[BorrowedFd], patience: Option<&Timespec>| {
-        let mut fds: Vec<_> = fds
-            .iter()
-            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-            .collect();
-        while poll(&mut fds, patience) == Err(Errno::INTR) {}
-        fds.last().is_some_and(|fd| !fd.revents().is_empty())
-    };
+    /// Of the older iptables there is no news.
+    const ROUND: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
     loop {
-        if is_ready(&[watch.as_fd(), stop.as_fd()], None) {
-            return;
-        }
-        match watch.gone(Family::Inet, firewall.table()) {
-            Ok(false) => continue,
-            Ok(true) => {}
-            Err(error) => {
-                tracing::error!(%error, "the host's firewall is not watched any more");
-                return;
+        let patience = firewall.has_flows().then_some(&ROUND);
+        match wait(&[stop.as_fd(), watch.as_fd()], patience) {
+            Some(0) => return,
+            Some(_) => {}
+            None => {
+                firewall.tend_flows();
+                continue;
             }
         }
-        if is_ready(&[stop.as_fd()], Some(&CALM)) {
+        let news = match News::read(&mut watch, firewall.table()) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::error!(%error, "the host's firewall is not watched any more");
+                firewall.end_flows();
+                return;
+            }
+        };
+        if !news.gone && !news.others {
+            continue;
+        }
+        // A rule that was just added is to see the next packet.
+        if firewall.has_flows() {
+            firewall.tend_flows();
+        }
+        if wait(&[stop.as_fd()], Some(&CALM)).is_some() {
             return;
         }
-        if let Err(error) = firewall.mend() {
+        if news.gone
+            && let Err(error) = firewall.mend()
+        {
             tracing::error!(%error, "somebody took away the firewall's table, and it cannot be made anew");
         }
+        firewall.tend_flows();
     }
+}
+
+/// What happened to the host's rules.
+#[derive(Default)]
+struct News {
+    /// Our table is gone, or may be.
+    gone: bool,
+    /// Somebody else's rules changed, or may have.
+    others: bool,
+}
+
+impl News {
+    fn read(watch: &mut Watch, ours: &str) -> io::Result<News> {
+        let mut news = News::default();
+        let complete = watch.read(|event| match event {
+            Event::TableGone { family, table } if (family, table) == (Family::Inet as u8, ours) => news.gone = true,
+            Event::TableGone { .. } => news.others = true,
+            Event::Rules { family, table, chain } => news.others |= may_watch(family, table, chain, ours),
+        })?;
+        news.gone |= !complete;
+        news.others |= !complete;
+        Ok(news)
+    }
+}
+
+/// Waits until one is readable, or as long as it may, and says which.
+fn wait(fds: &[BorrowedFd], patience: Option<&Timespec>) -> Option<usize> {
+    let mut fds: Vec<_> = fds
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    while poll(&mut fds, patience) == Err(Errno::INTR) {}
+    fds.iter().position(|fd| !fd.revents().is_empty())
 }

@@ -6,6 +6,7 @@ mod flows;
 pub mod keeper;
 mod links;
 pub mod model;
+mod offload;
 mod phrases;
 mod ports;
 mod rules;

@@ -87,6 +87,18 @@ pub(super) fn from_any(set: &str) -> Phrase {
     vec![meta(Meta::InputName), contained(set)]
 }
 
+/// `oifname @SET`
+pub(super) fn to_any(set: &str) -> Phrase {
+    vec![meta(Meta::OutputName), contained(set)]
+}
+
+/// `flow add @TABLE`
+pub(super) fn offload(table: &str) -> Phrase {
+    vec![Expression::Offload {
+        table: table.to_owned(),
+    }]
+}
+
 fn contained(set: &str) -> Expression {
     Expression::Lookup {
         set: set.to_owned(),

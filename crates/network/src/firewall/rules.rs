@@ -4,7 +4,8 @@
 //! that is forwarded, and touch none of them again. As text, with one network `br0`:
 //!
 //! ```text
-//! forward:     jump user; jump inner; established: accept; oifname vmap @to; iifname @bridges accept; jump strangers
+//! forward:     jump user; jump inner; established: jump settled; oifname vmap @to; iifname @bridges accept; jump strangers
+//! settled:     where there is a flow table: of TCP, to or from a bridge: flow add @flows; accept
 //! inner:       while there are internal networks: iifname vmap @from; oifname vmap @into
 //! to-br0:      same bridge: accept, without icc only links; translated by us: accept; drop
 //! prerouting, output:  to an address of this host: jump ports → destination translated by map
@@ -29,6 +30,7 @@ use ipnet::IpNet;
 
 use crate::firewall::{
     model::{BridgeRules, Direct, GatewayMode, Opened, Switched},
+    offload::write_settled,
     phrases::{
         Phrase, accept, back, destination_in, discard, established, family, from, from_any, from_map, jump, leave_as,
         loopback, masquerade, not_established, not_from, not_published, not_to, protocol, published, rule, to, to_map,
@@ -60,11 +62,13 @@ const DISPATCH: [&str; 5] = ["from", "into", "to", "leave", "arrive"];
 use Field::{Interface, Ipv4, Ipv6, Protocol, Service};
 
 /// Our bridges.
-const BRIDGES: &str = "bridges";
+pub(super) const BRIDGES: &str = "bridges";
 /// Bridges whose containers reach published ports by the proxy.
 const PROXIED: &str = "proxied";
 /// The chain for what is neither to nor from a network of ours.
 const STRANGERS: &str = "strangers";
+/// The chain for what belongs to a connection that was let through. See `offload.rs`.
+pub(super) const SETTLED: &str = "settled";
 /// The chain for what is to or from internal networks, where even an established connection goes nowhere else.
 const INNER: &str = "inner";
 
@@ -163,9 +167,11 @@ fn write_ports(change: &mut Transaction) {
 fn write_forward(change: &mut Transaction) {
     change.chain(STRANGERS, None);
     change.chain(INNER, None);
+    change.chain(SETTLED, None);
+    write_settled(change, false);
     change.rule(FORWARD, &jump(USER));
     change.rule(FORWARD, &jump(INNER));
-    change.rule(FORWARD, &rule([established(), accept()]));
+    change.rule(FORWARD, &rule([established(), jump(SETTLED)]));
     change.rule(FORWARD, &to_map("to"));
     change.rule(FORWARD, &rule([from_any(BRIDGES), accept()]));
     change.rule(FORWARD, &jump(STRANGERS));

@@ -23,6 +23,7 @@ use crate::{
         flows,
         links::{erase_links, write_links},
         model::{BridgeRules, Opened, PortRule, Switched},
+        offload::{Reason, Way},
         ports::{erase_ports, write_ports},
         rules::{self, UPLINKS4, UPLINKS6, erase_network, write_inner, write_network, write_skeleton, write_strangers},
     },
@@ -31,28 +32,31 @@ use crate::{
 
 /// The table, in the network namespace of the thread that opened it.
 pub struct Firewall {
-    table: String,
+    pub(super) table: String,
     switched: Switched,
+    /// Established connections may pass by a flow table.
+    pub(super) offload: bool,
     state: Mutex<State>,
 }
 
 /// The socket, and what the kernel should have.
-struct State {
-    line: Line,
-    networks: Vec<BridgeRules>,
+pub(super) struct State {
+    pub(super) line: Line,
+    pub(super) networks: Vec<BridgeRules>,
     ports: BTreeSet<PortRule>,
     links: BTreeSet<LinkedPort>,
     /// As far as it was said to us; before that the table itself knows.
     opened: Option<Opened>,
     /// We have made the table.
-    built: bool,
+    pub(super) built: bool,
+    pub(super) way: Way,
 }
 
 /// The kernel's end; absent where it has no netfilter, until it has.
-struct Line(Option<Socket>);
+pub(super) struct Line(Option<Socket>);
 
 impl Line {
-    fn socket(&mut self) -> Result<&mut Socket, Refusal> {
+    pub(super) fn socket(&mut self) -> Result<&mut Socket, Refusal> {
         if self.0.is_none() {
             let opened = Socket::open(Protocol::Netfilter);
             self.0 = Some(opened.map_err(|error| Refusal {
@@ -83,6 +87,7 @@ impl Firewall {
         Firewall {
             table: table.to_owned(),
             switched,
+            offload: false,
             state: Mutex::new(State {
                 line,
                 networks: Vec::new(),
@@ -90,8 +95,15 @@ impl Firewall {
                 links: BTreeSet::new(),
                 opened: None,
                 built: false,
+                way: Way::Rules(Reason::NoNetwork),
             }),
         }
+    }
+
+    /// Lets established connections pass by a flow table while nobody else looks at what is forwarded
+    /// ([`Firewall::tend_flows`]).
+    pub fn with_flows(self) -> Firewall {
+        Firewall { offload: true, ..self }
     }
 
     /// Makes sure that the table is there, for a container that must not be without it. Tries once more where it could
@@ -118,6 +130,10 @@ impl Firewall {
         self.try_rebuild(state)
             .map_err(|refusal| self.failed("cannot build the firewall", refusal))?;
         state.built = true;
+        if matches!(state.way, Way::Flows(_)) {
+            state.way = Way::Rules(Reason::NoNetwork);
+        }
+        self.tend(state);
         Ok(())
     }
 
@@ -138,12 +154,15 @@ impl Firewall {
             .collect::<Vec<_>>();
         let mut sets = list::sets(state.line.socket()?, Family::Inet, &self.table)?;
         sets.retain(|set| !rules::kept(set));
+        let mut flow_tables = list::flow_tables(state.line.socket()?, Family::Inet, &self.table)?;
+        flow_tables.retain(|flows| !rules::kept(flows));
         let mut change = self.change();
         change.table();
         // What refers to others goes first: rules, then elements, then what they referred to.
         chains.iter().for_each(|chain| change.flush_chain(chain));
         sets.iter().for_each(|set| change.flush_set(set));
         sets.iter().for_each(|set| change.delete_set(set));
+        flow_tables.iter().for_each(|flows| change.delete_flow_table(flows));
         chains.iter().for_each(|chain| change.delete_chain(chain));
         write_skeleton(&mut change, self.switched);
         write_strangers(&mut change, &opened, self.switched);
@@ -173,8 +192,9 @@ impl Firewall {
         write_network(&mut change, network, self.switched);
         write_inner(&mut change, &state.networks);
         let result = self.commit(&mut state, change, "cannot add a network to the firewall");
-        if result.is_err() {
-            state.networks.retain(|known| known.bridge != network.bridge);
+        match result {
+            Ok(()) => self.tend(&mut state),
+            Err(_) => state.networks.retain(|known| known.bridge != network.bridge),
         }
         result
     }
@@ -299,6 +319,7 @@ impl Firewall {
         state.ports.clear();
         state.links.clear();
         state.built = false;
+        state.way = Way::Rules(Reason::NoNetwork);
         self.take_away(&mut state)
             .map_err(|refusal| self.failed("cannot remove the firewall", refusal))
     }
@@ -337,7 +358,7 @@ impl Firewall {
         Transaction::new(Family::Inet, &self.table)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Every verb leaves the state as the kernel's should be, whatever happens on the way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -73,6 +73,7 @@ impl World {
             resolv_conf: self.files.path().join("resolv.conf"),
             default_publish_address: None,
             proxy: true,
+            flow_offload: true,
         })
         .expect("opened")
     }

@@ -74,7 +74,7 @@ fn the_skeleton_is_what_the_documentation_says() {
                 &*hooked("filter", "forward", "filter"),
                 "jump user",
                 "jump inner",
-                "ct state established,related accept",
+                "ct state established,related jump settled",
                 "oifname vmap @to",
                 "iifname @bridges accept",
                 "jump strangers",
