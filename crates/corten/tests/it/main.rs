@@ -50,6 +50,7 @@ mod network_api;
 mod network_bridge;
 mod network_cli;
 mod network_errors;
+mod network_flows;
 mod network_links;
 mod network_names;
 mod network_operator;
