@@ -16,6 +16,7 @@ pub mod layer {
     pub mod diff;
     pub mod error;
     pub mod extract;
+    pub mod fill;
     pub mod header;
     pub mod make;
     pub mod owners;

@@ -5,6 +5,7 @@
 use std::{
     io::{self, BufRead},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use rustix::{
@@ -17,6 +18,7 @@ use rustix::{
 
 use crate::layer::{
     error::LayerError,
+    fill::Filler,
     make::{Late, Maker, Owner, Place},
     tar::{Entry, Kind, Reader},
     walk::{Directories, clean, is_whiteout, set_opaque, split},
@@ -37,18 +39,19 @@ pub struct Applied {
 
 /// Unpacks all entries into `root`. What a later entry replaces is moved to `discarded`, on the same file system.
 pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: OwnedFd, discarded: OwnedFd) -> Result<Applied, LayerError> {
+    let maker = Arc::new(Maker::new(Owner::Archived, None));
     let mut unpacker = Unpacker {
         directories: Directories::new(root),
         discarded,
         discards: 0,
         late: Vec::new(),
-        maker: Maker::new(Owner::Archived, None),
+        filler: Filler::new(Arc::clone(&maker)),
+        maker,
         applied: Applied::default(),
     };
-    while let Some(entry) = reader.next_entry()? {
-        unpacker.applied.entries += 1;
-        unpacker.entry(reader, entry)?;
-    }
+    let unpacked = unpacker.entries(reader);
+    unpacker.filler.finish()?;
+    unpacked?;
     unpacker.finish()
 }
 
@@ -58,11 +61,22 @@ struct Unpacker {
     discards: u64,
     /// Of directories: what must wait until everything is in them.
     late: Vec<Late>,
-    maker: Maker,
+    maker: Arc<Maker>,
+    filler: Filler,
     applied: Applied,
 }
 
 impl Unpacker {
+    fn entries<R: BufRead>(&mut self, reader: &mut Reader<R>) -> Result<(), LayerError> {
+        while !self.filler.failed()
+            && let Some(entry) = reader.next_entry()?
+        {
+            self.applied.entries += 1;
+            self.entry(reader, entry)?;
+        }
+        Ok(())
+    }
+
     fn entry<R: BufRead>(&mut self, reader: &mut Reader<R>, mut entry: Entry) -> Result<(), LayerError> {
         let path = clean(&entry.path).map_err(|problem| LayerError::entry(&entry.path, problem))?;
         let name_in_archive = std::mem::take(&mut entry.path);
@@ -88,7 +102,12 @@ impl Unpacker {
             return self.whiteout(&Place { name: hidden, ..place });
         }
         match entry.kind {
-            Kind::File => self.file(reader, &entry, &place),
+            Kind::File => {
+                let file = self.create(&place, |maker| maker.create_file(&entry, &place))?;
+                self.applied.size += entry.size;
+                entry.path = name_in_archive;
+                self.filler.fill(reader, entry, file)
+            }
             Kind::Directory => self.directory(entry, &place, path.clone()),
             Kind::HardLink => self.hard_link(&entry, &place),
             Kind::Symlink => {
@@ -155,12 +174,6 @@ impl Unpacker {
             }
         }
         Ok(())
-    }
-
-    fn file<R: BufRead>(&mut self, reader: &mut Reader<R>, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        let file = self.create(place, |maker| maker.create_file(entry, place))?;
-        self.applied.size += entry.size;
-        self.maker.fill(reader, entry, file.as_fd(), true, place)
     }
 
     fn directory(&mut self, entry: Entry, place: &Place<'_>, path: Vec<u8>) -> Result<(), LayerError> {

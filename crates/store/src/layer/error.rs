@@ -48,9 +48,8 @@ impl LayerError {
 
     /// For `map_err` on system calls.
     pub(crate) fn file<E: Into<io::Error>>(path: &[u8], doing: &'static str) -> impl FnOnce(E) -> LayerError {
-        let entry = printable(path);
         move |source| LayerError::File {
-            entry,
+            entry: printable(path),
             doing,
             source: source.into(),
         }

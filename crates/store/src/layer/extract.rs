@@ -13,6 +13,7 @@ use std::{
     },
     path::Path,
     rc::Rc,
+    sync::Arc,
 };
 
 use corten_linux::fd::open_in_root;
@@ -23,6 +24,7 @@ use rustix::{
 
 use crate::layer::{
     error::{LayerError, printable},
+    fill::Filler,
     make::{Late, Maker, Owner, Place},
     owners::Owners,
     pack::{is_pseudo, look, sorted_names, stat_of},
@@ -61,30 +63,46 @@ pub fn extract<R: BufRead>(
     target: Target<'_>,
     change: &mut dyn FnMut(&mut Entry),
 ) -> Result<u64, LayerError> {
+    let maker = Arc::new(Maker::new(target.owner, target.owners.cloned()));
     let mut extractor = Extractor {
         target,
-        maker: Maker::new(target.owner, target.owners.cloned()),
+        filler: Filler::new(Arc::clone(&maker)),
+        maker,
         parents: HashMap::new(),
         late: Vec::new(),
     };
-    let mut entries = 0;
-    while let Some(mut entry) = reader.next_entry()? {
-        change(&mut entry);
-        extractor.entry(reader, entry)?;
-        entries += 1;
-    }
+    let entries = extractor.entries(reader, change);
+    extractor.filler.finish()?;
+    let entries = entries?;
     extractor.finish()?;
     Ok(entries)
 }
 
 struct Extractor<'a> {
     target: Target<'a>,
-    maker: Maker,
+    maker: Arc<Maker>,
+    filler: Filler,
     parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
     late: Vec<Late>,
 }
 
 impl Extractor<'_> {
+    fn entries<R: BufRead>(
+        &mut self,
+        reader: &mut Reader<R>,
+        change: &mut dyn FnMut(&mut Entry),
+    ) -> Result<u64, LayerError> {
+        let mut entries = 0;
+        while !self.filler.failed()
+            && let Some(mut entry) = reader.next_entry()?
+        {
+            change(&mut entry);
+            self.entry(reader, entry)?;
+            entries += 1;
+        }
+        Ok(entries)
+    }
+
     fn entry<R: BufRead>(&mut self, reader: &mut Reader<R>, mut entry: Entry) -> Result<(), LayerError> {
         let path = clean(&entry.path).map_err(|problem| LayerError::entry(&entry.path, problem))?;
         let name_in_archive = std::mem::take(&mut entry.path);
@@ -109,7 +127,14 @@ impl Extractor<'_> {
             entry: &name_in_archive,
         };
         match entry.kind {
-            Kind::File => self.file(reader, &entry, &place, &path),
+            Kind::File => {
+                let (file, new) = self.file(&entry, &place, &path)?;
+                entry.path = name_in_archive;
+                match new {
+                    true => self.filler.fill(reader, entry, file),
+                    false => self.maker.fill(reader, &entry, file.as_fd(), false),
+                }
+            }
             Kind::Directory => self.directory(entry, &place, &path),
             Kind::HardLink => self.hard_link(&entry, &place, &path),
             Kind::Symlink => {
@@ -123,27 +148,19 @@ impl Extractor<'_> {
         }
     }
 
-    fn file<R: BufRead>(
-        &mut self,
-        reader: &mut Reader<R>,
-        entry: &Entry,
-        place: &Place<'_>,
-        path: &[u8],
-    ) -> Result<(), LayerError> {
+    /// An empty file, and whether it is a new one.
+    fn file(&mut self, entry: &Entry, place: &Place<'_>, path: &[u8]) -> Result<(OwnedFd, bool), LayerError> {
         let mut attempts = 0..ATTEMPTS;
         loop {
             match self.maker.create_file(entry, place) {
-                Ok(file) => return self.maker.fill(reader, entry, file.as_fd(), true, place),
+                Ok(file) => return Ok((file, true)),
                 Err(Errno::EXIST) if attempts.next().is_some() => {}
                 Err(error) => return Err(place.failed("create it")(error)),
             }
             match self.clear(place, path) {
                 Ok(()) => {}
                 // Something is mounted there, as on a container's /etc/hosts: it stays, with new contents.
-                Err(Trouble::Mounted) => {
-                    let file = open_mounted(place)?;
-                    return self.maker.fill(reader, entry, file.as_fd(), false, place);
-                }
+                Err(Trouble::Mounted) => return Ok((open_mounted(place)?, false)),
                 Err(Trouble::Other(error)) => return Err(error),
             }
         }

@@ -4,7 +4,7 @@
 //! puts in the entry's place at the wrong moment may get its owner and mode, but only where it stands.
 use std::{
     borrow::Cow,
-    io::{self, BufRead},
+    io::{self, BufRead, Read},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     rc::Rc,
 };
@@ -31,6 +31,12 @@ pub(crate) struct Place<'a> {
     pub name: &'a [u8],
     /// The entry's name in the archive, for errors.
     pub entry: &'a [u8],
+}
+
+impl Entry {
+    fn failed<E: Into<io::Error>>(&self, doing: &'static str) -> impl FnOnce(E) -> LayerError {
+        LayerError::file(&self.path, doing)
+    }
 }
 
 impl Place<'_> {
@@ -90,7 +96,7 @@ impl Maker {
         &self,
         entry: &Entry,
         new: bool,
-        place: &Place<'_>,
+        name: &[u8],
         mount: impl FnOnce() -> Result<u64, Errno>,
     ) -> Result<Option<(Uid, Gid)>, LayerError> {
         let owner = match self.owner {
@@ -98,7 +104,7 @@ impl Maker {
             Owner::Given(user, group) => (user, group),
             Owner::Unchanged => return Ok(None),
         };
-        let (user, group) = self.in_tree(owner, place.entry, mount)?;
+        let (user, group) = self.in_tree(owner, name, mount)?;
         Ok(((user, group) != (0, 0) || !new).then(|| (Uid::from_raw(user), Gid::from_raw(group))))
     }
 
@@ -141,38 +147,54 @@ impl Maker {
         openat(place.fd(), place.name, flags, Mode::from_raw_mode(entry.mode & 0o777))
     }
 
-    /// Data, owner, mode, attributes and time of a file that was just made, or cut to nothing.
+    /// Data, owner, mode, attributes and time of a file that was just made, or cut to nothing. `entry.path` is its name in
+    /// the archive.
     pub fn fill<R: BufRead>(
         &self,
         reader: &mut Reader<R>,
         entry: &Entry,
         file: BorrowedFd<'_>,
         new: bool,
-        place: &Place<'_>,
     ) -> Result<(), LayerError> {
         match &entry.sparse {
-            None => write_all(reader, file, place)?,
+            None => write_all(reader, file, entry)?,
             Some(segments) => {
                 for segment in segments {
-                    write_at(reader, file, segment.offset, segment.length, place)?;
+                    write_at(reader, file, segment.offset, segment.length, entry)?;
                 }
-                ftruncate(file, entry.size).map_err(place.failed("set its size"))?;
+                ftruncate(file, entry.size).map_err(entry.failed("set its size"))?;
             }
         }
-        if let Some((user, group)) = self.owner(entry, new, place, || mount_of(file))? {
-            fchown(file, Some(user), Some(group)).map_err(place.failed("set its owner"))?;
+        self.finish_file(entry, file, new)
+    }
+
+    /// The same for a new file whose data is here already.
+    pub fn fill_from(&self, mut data: &[u8], entry: &Entry, file: BorrowedFd<'_>) -> Result<(), LayerError> {
+        while !data.is_empty() {
+            match rustix::io::write(file, data) {
+                Ok(written) => data = &data[written..],
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(entry.failed("write it")(error)),
+            }
+        }
+        self.finish_file(entry, file, true)
+    }
+
+    fn finish_file(&self, entry: &Entry, file: BorrowedFd<'_>, new: bool) -> Result<(), LayerError> {
+        if let Some((user, group)) = self.owner(entry, new, &entry.path, || mount_of(file))? {
+            fchown(file, Some(user), Some(group)).map_err(entry.failed("set its owner"))?;
         }
         if self.wrong_mode(entry.mode) || !new {
-            fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(place.failed("set its mode"))?;
+            fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(entry.failed("set its mode"))?;
         }
         for (key, value) in &entry.xattrs {
             let value = self
                 .attribute(key, value, file)
-                .map_err(place.failed("tell where it is"))?;
+                .map_err(entry.failed("tell where it is"))?;
             tolerate(fsetxattr(file, key.as_slice(), &value, rustix::fs::XattrFlags::empty()))
-                .map_err(place.failed("set an extended attribute"))?;
+                .map_err(entry.failed("set an extended attribute"))?;
         }
-        futimens(file, &times(entry.modified)).map_err(place.failed("set its time"))
+        futimens(file, &times(entry.modified)).map_err(entry.failed("set its time"))
     }
 
     pub fn create_symlink(&self, entry: &Entry, place: &Place<'_>) -> Result<(), Errno> {
@@ -198,7 +220,7 @@ impl Maker {
 
     /// Owner, mode, attributes and time of what cannot be opened.
     pub fn finish_node(&self, entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
-        if let Some((user, group)) = self.owner(entry, true, place, || mount_of(place.fd()))? {
+        if let Some((user, group)) = self.owner(entry, true, place.entry, || mount_of(place.fd()))? {
             chownat(
                 place.fd(),
                 place.name,
@@ -226,7 +248,7 @@ impl Maker {
             true => mount_of(place.fd()),
             false => Ok(look(place.fd(), place.name)?.stx_mnt_id),
         };
-        let Some((user, group)) = self.owner(entry, new, place, mount)? else {
+        let Some((user, group)) = self.owner(entry, new, place.entry, mount)? else {
             return Ok(());
         };
         chownat(
@@ -277,17 +299,17 @@ fn set_mode(place: &Place<'_>, mode: u32) -> Result<(), Errno> {
     }
 }
 
-fn write_all<R: BufRead>(reader: &mut Reader<R>, file: BorrowedFd<'_>, place: &Place<'_>) -> Result<(), LayerError> {
+fn write_all<R: BufRead>(reader: &mut Reader<R>, file: BorrowedFd<'_>, entry: &Entry) -> Result<(), LayerError> {
     let mut data = reader.data();
     loop {
-        let chunk = data.fill_buf().map_err(|error| unread(error, place))?;
+        let chunk = data.fill_buf().map_err(|error| unread(error, entry))?;
         if chunk.is_empty() {
             return Ok(());
         }
         match rustix::io::write(file, chunk) {
             Ok(written) => data.consume(written),
             Err(Errno::INTR) => {}
-            Err(error) => return Err(place.failed("write it")(error)),
+            Err(error) => return Err(entry.failed("write it")(error)),
         }
     }
 }
@@ -297,11 +319,11 @@ fn write_at<R: BufRead>(
     file: BorrowedFd<'_>,
     mut offset: u64,
     mut length: u64,
-    place: &Place<'_>,
+    entry: &Entry,
 ) -> Result<(), LayerError> {
     let mut data = reader.data();
     while length > 0 {
-        let chunk = data.fill_buf().map_err(|error| unread(error, place))?;
+        let chunk = data.fill_buf().map_err(|error| unread(error, entry))?;
         let chunk = &chunk[..chunk.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
         match rustix::io::pwrite(file, chunk, offset) {
             Ok(written) => {
@@ -310,17 +332,23 @@ fn write_at<R: BufRead>(
                 length -= written as u64;
             }
             Err(Errno::INTR) => {}
-            Err(error) => return Err(place.failed("write it")(error)),
+            Err(error) => return Err(entry.failed("write it")(error)),
         }
     }
     Ok(())
 }
 
+/// Appends all data of a small file.
+pub(crate) fn read_all<R: BufRead>(reader: &mut Reader<R>, entry: &Entry, to: &mut Vec<u8>) -> Result<(), LayerError> {
+    let read = reader.data().read_to_end(to);
+    read.map(drop).map_err(|error| unread(error, entry))
+}
+
 /// An archive that ends too early is wrong itself; everything else that keeps it from being read is not its fault.
-fn unread(error: io::Error, place: &Place<'_>) -> LayerError {
+fn unread(error: io::Error, entry: &Entry) -> LayerError {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => LayerError::entry(place.entry, "its data is cut off"),
-        _ => place.failed("read it")(error),
+        io::ErrorKind::UnexpectedEof => LayerError::entry(&entry.path, "its data is cut off"),
+        _ => entry.failed("read it")(error),
     }
 }
 
