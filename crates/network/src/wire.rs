@@ -104,9 +104,13 @@ fn sysctl(text: &str) -> Result<Sysctl> {
         ))
     };
     let (path, value) = text.split_once('=').ok_or_else(malformed)?;
-    let ["net", family, group, "IFNAME", name] = *path.trim().split('.').collect::<Vec<_>>() else {
+    let ["net", family, group, interface, name] = *path.trim().split('.').collect::<Vec<_>>() else {
         return Err(malformed());
     };
+    // docker's `--network name=…,driver-opt=…` comes in small letters, values too.
+    if !interface.eq_ignore_ascii_case("IFNAME") {
+        return Err(malformed());
+    }
     let is_word =
         |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if ![family, group, name].into_iter().all(is_word) {

@@ -301,6 +301,26 @@ fn several_networks_from_the_start() {
 }
 
 #[test]
+fn several_networks_as_dockers_command_line_spells_them() {
+    let (_world, daemon) = world();
+    daemon.docker("network create --subnet 10.7.0.0/24 blue").ok();
+    daemon.docker("network create --subnet 10.8.0.0/24 red").ok();
+    // Values arrive in small letters.
+    let switch = "driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1";
+    let name = "driver-opt=com.docker.network.endpoint.ifname=west0";
+    let blue = format!("name=blue,ip=10.7.0.9,alias=sea,{name},{switch}");
+    let red = "name=red,mac-address=02:42:aa:bb:cc:dd,gw-priority=5";
+    up(&daemon, "one", ["--network", &blue, "--network", red]);
+    assert_eq!(address(&daemon, "one", "blue"), "10.7.0.9");
+    let inside = daemon.network_of("one");
+    assert_eq!(inside.interfaces(), ["eth0", "lo", "west0"]);
+    assert_eq!(inside.sysctl("ipv4/conf/west0/log_martians").as_deref(), Some("1"));
+    assert_eq!(inside.sysctl("ipv4/conf/eth0/log_martians").as_deref(), Some("0"));
+    assert!(inside.ip("link show eth0").contains("02:42:aa:bb:cc:dd"));
+    assert!(inside.ip("route").contains("default via 10.8.0.1 dev eth0"));
+}
+
+#[test]
 fn a_network_of_macvlan_is_on_the_wire_itself() {
     let (world, daemon) = world();
     let command = "network create -d macvlan --subnet 10.99.0.0/24 --gateway 10.99.0.2 --ip-range 10.99.0.128/28 \
