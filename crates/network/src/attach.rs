@@ -360,7 +360,12 @@ fn choose_defaults(attachment: &mut Attachment, networks: &[(Arc<Live>, Endpoint
     (attachment.default_route4, attachment.default_route6) = (ipv4, ipv6);
 }
 
-fn set_routes(attachment: &Attachment, networks: &[(Arc<Live>, Endpoint)], namespace: BorrowedFd) -> Result<()> {
+/// Gives a running container the default routes that its attachment says it has.
+pub(crate) fn set_routes(
+    attachment: &Attachment,
+    networks: &[(Arc<Live>, Endpoint)],
+    namespace: BorrowedFd,
+) -> Result<()> {
     let route = |network: &Option<String>, gateway: fn(&Live, &Endpoint) -> Option<wire::Gateway>| {
         let (live, endpoint) = networks
             .iter()

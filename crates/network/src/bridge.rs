@@ -2,7 +2,11 @@
 //!
 //! A bridge of ours carries an alias that says whose it is, for other engines call theirs `br-…` as well. An
 //! administrator's bridge may be used too; it gets what it lacks and loses nothing.
-use std::{collections::HashSet, io, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    net::IpAddr,
+};
 
 use corten_linux::netlink::{
     message::Batch,
@@ -214,8 +218,8 @@ pub fn check_name(name: &str) -> Result<()> {
 pub struct Litter {
     /// Bridges, and parents of macvlan and ipvlan networks.
     pub interfaces: Vec<String>,
-    /// Host ends of veths.
-    pub wires: Vec<String>,
+    /// Host ends of veths, by index.
+    pub wires: BTreeMap<u32, String>,
 }
 
 /// Looks for interfaces of networks of `owner` that are not among `interfaces`, and for ends of veths on any of its bridges
@@ -234,7 +238,11 @@ pub fn litter(owner: &str, interfaces: &HashSet<&str>, wires: &HashSet<&str>) ->
     };
     Ok(Litter {
         interfaces: links.iter().filter(unknown).map(|link| link.name.clone()).collect(),
-        wires: links.iter().filter(loose).map(|link| link.name.clone()).collect(),
+        wires: links
+            .iter()
+            .filter(loose)
+            .map(|link| (link.index, link.name.clone()))
+            .collect(),
     })
 }
 
@@ -242,7 +250,7 @@ pub fn litter(owner: &str, interfaces: &HashSet<&str>, wires: &HashSet<&str>) ->
 pub fn sweep(litter: &Litter) -> io::Result<()> {
     let mut socket = Socket::open(Protocol::Route)?;
     let mut result = Ok(());
-    for name in litter.wires.iter().chain(&litter.interfaces) {
+    for name in litter.wires.values().chain(&litter.interfaces) {
         result = delete(&mut socket, name).and(result);
     }
     result

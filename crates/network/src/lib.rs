@@ -28,6 +28,7 @@ pub mod options;
 pub mod plan;
 pub mod ports;
 pub mod restore;
+mod rewire;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;

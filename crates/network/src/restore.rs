@@ -4,17 +4,19 @@
 //! ports, the firewall in one step, and what the process itself holds (sockets of published ports, names).
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, Mutex},
 };
 
 use crate::{
-    bridge,
+    bridge::{self, Litter},
     controller::{Controller, Restored},
     error::{Error, Result},
     held::Held,
     mend,
     model::{Network, PortRequest, PublishedPort},
     networks::Live,
+    rewire::{self, Damage},
     wiring,
 };
 
@@ -36,7 +38,20 @@ impl Controller {
             .iter()
             .map(|restored| (self.take_over(restored, &mut failures), restored))
             .collect();
-        if let Err(error) = self.tidy(&taken_over) {
+        let litter = self.litter(&taken_over).unwrap_or_else(|error| {
+            failures.push(("interfaces".to_owned(), error));
+            Litter::default()
+        });
+        let mut damages = Vec::with_capacity(taken_over.len());
+        for (held, restored) in &taken_over {
+            damages.push(
+                rewire::damage(held, restored.namespace, &litter).unwrap_or_else(|error| {
+                    failures.push((restored.attachment.container.clone(), error));
+                    Damage::default()
+                }),
+            );
+        }
+        if let Err(error) = self.tidy(&taken_over, &litter) {
             failures.push(("interfaces".to_owned(), error));
         }
         let rules: Vec<_> = self
@@ -61,9 +76,13 @@ impl Controller {
                 failures.push((live.network.name.clone(), error));
             }
         }
-        for (held, restored) in taken_over {
+        for ((held, restored), damage) in taken_over.into_iter().zip(damages) {
+            let container = &restored.attachment.container;
+            if let Err(error) = rewire::rewire(&held, restored.namespace, &damage) {
+                failures.push((container.clone(), error));
+            }
             if let Err(error) = self.resume(held, restored) {
-                failures.push((restored.attachment.container.clone(), error));
+                failures.push((container.clone(), error));
             }
         }
         failures
@@ -99,18 +118,22 @@ impl Controller {
         held
     }
 
-    /// Interfaces of nobody go; those of running containers are on their bridges, even where a bridge was made anew.
-    fn tidy(&self, taken_over: &[(Held, &Restored)]) -> Result<()> {
-        let failed = |error| Error::system("cannot put the host's interfaces in order").because(error);
+    /// Interfaces of nobody.
+    fn litter(&self, taken_over: &[(Held, &Restored)]) -> Result<Litter> {
         let live = self.all();
-        let endpoints = || taken_over.iter().flat_map(|(held, _)| &held.networks);
+        let endpoints = taken_over.iter().flat_map(|(held, _)| &held.networks);
         let interfaces: HashSet<&str> = live.iter().map(|live| live.network.interface.as_str()).collect();
-        let wires: HashSet<&str> = endpoints()
+        let wires: HashSet<&str> = endpoints
             .map(|(_, endpoint)| endpoint.host_interface.as_str())
             .collect();
-        let litter = bridge::litter(&self.config.table, &interfaces, &wires).map_err(failed)?;
-        bridge::sweep(&litter).map_err(failed)?;
-        for live in &live {
+        bridge::litter(&self.config.table, &interfaces, &wires).map_err(out_of_order)
+    }
+
+    /// The litter goes; interfaces of running containers are on their bridges, even where a bridge was made anew.
+    fn tidy(&self, taken_over: &[(Held, &Restored)], litter: &Litter) -> Result<()> {
+        bridge::sweep(litter).map_err(out_of_order)?;
+        let endpoints = || taken_over.iter().flat_map(|(held, _)| &held.networks);
+        for live in &self.all() {
             let own = endpoints().filter(|(on, _)| on.id() == live.id());
             let own: Vec<&str> = own.map(|(_, endpoint)| endpoint.host_interface.as_str()).collect();
             mend::adopt(live, &own)?;
@@ -134,6 +157,10 @@ impl Controller {
         self.held().insert(container.clone(), Arc::new(Mutex::new(held)));
         named
     }
+}
+
+fn out_of_order(error: io::Error) -> Error {
+    Error::system("cannot put the host's interfaces in order").because(error)
 }
 
 /// What was published, as it would be asked for again.

@@ -158,6 +158,54 @@ fn what_someone_took_away_is_put_back_and_what_nobody_needs_is_removed() {
     assert!(world.host.interfaces().contains(&"idle0".to_owned()));
 }
 
+/// Interfaces have other numbers when they were made anew.
+fn without_numbers(text: &str) -> Vec<String> {
+    let without = |line: &str| {
+        line.trim_start_matches(|letter: char| letter.is_ascii_digit())
+            .to_owned()
+    };
+    let mut lines: Vec<String> = text.lines().map(without).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_leave_and_a_join_that_were_cut_short_are_undone() {
+    if is_foreign() {
+        return;
+    }
+    let (world, mut daemon) = world();
+    for name in ["red", "blue"] {
+        let option = format!("com.docker.network.bridge.name={name}0");
+        daemon.docker(&format!("network create -o {option} {name}")).ok();
+    }
+    up(&daemon, "web", "--network blue -p 8080:80");
+    daemon.docker("network connect red web").ok();
+    up(&daemon, "other", "--network red");
+    let inside = daemon.network_of("web");
+    let look = || {
+        [
+            inside.interfaces().join(" "),
+            inside.ip("-4 route"),
+            inside.ip("-oneline -4 address"),
+        ]
+    };
+    let before = look();
+    assert!(before[1].contains("default via"), "{before:?}");
+    daemon.kill();
+    // As a daemon leaves it that took the container out of one network and put it on another, and wrote down neither.
+    inside.ip("link delete eth0");
+    world.host.join("half", &inside, "eth7");
+    world.host.ip("link set half master red0");
+    inside.ip("route replace default dev eth7");
+    daemon.start_process();
+    assert_eq!(
+        look().map(|text| without_numbers(&text)),
+        before.map(|text| without_numbers(&text))
+    );
+    assert!(!world.host.interfaces().contains(&"half".to_owned()));
+}
+
 #[test]
 fn the_operators_chain_is_asked_first_and_never_touched() {
     if is_foreign() {
