@@ -1,8 +1,10 @@
 //! Networks that users make: their own subnets and addresses, several at once, joined and left while containers run.
 use corten_testkit::{
+    process,
     wait::wait_until,
     world::{FAR, FAR6, HOST, HOST6, OTHER},
 };
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::network::{address, address6, endpoint, is_foreign, network, serve, up, world, world_with};
@@ -253,6 +255,31 @@ fn a_running_container_joins_and_leaves() {
     // All of it holds for the next start.
     daemon.docker("restart -t 0 one").ok();
     assert!(address(&daemon, "one", "red").starts_with("172.18.0."));
+}
+
+#[test]
+fn a_container_that_is_just_ending_joins_for_its_next_start() {
+    if is_foreign() {
+        return; // It asks for our companion process.
+    }
+    let (_world, daemon) = world();
+    daemon.docker("network create red").ok();
+    daemon.docker("network create blue").ok();
+    up(&daemon, "one", "--network red");
+    let (pid, shim) = (daemon.container_pid("one"), daemon.shim_pid("one"));
+    // Dead, and nobody has heard of it.
+    process::signal(shim, Signal::STOP);
+    process::signal(pid, Signal::KILL);
+    wait_until("its namespaces are gone", || {
+        std::fs::read_link(format!("/proc/{pid}/ns/net")).is_err()
+    });
+    daemon.docker("network connect blue one").ok();
+    daemon.docker("network disconnect red one").ok();
+    process::signal(shim, Signal::CONT);
+    daemon.wait_for_status("one", "exited");
+    daemon.docker("start one").ok();
+    assert_eq!(daemon.network_of("one").interfaces(), ["eth0", "lo"]);
+    address(&daemon, "one", "blue");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `network connect` and `disconnect`: a container joins one more network, or leaves one.
 //!
 //! One that runs is changed in its live namespace; for one that does not, only the record changes.
-use std::{os::fd::AsFd, sync::Arc};
+use std::{io, os::fd::AsFd, sync::Arc};
 
 use corten_api::types::network::EndpointSettings;
 use corten_network::model::{Attachment, Driver};
@@ -151,8 +151,14 @@ impl Supervised {
         };
         let (context, pid, name) = (Arc::clone(&self.context), self.state.pid, self.record.name.clone());
         let changed = blocking(move || {
-            let namespace = attachment::namespace(pid)
-                .map_err(|error| Error::system("cannot open the container's network namespace").because(error))?;
+            let namespace = match attachment::namespace(pid) {
+                Ok(namespace) => namespace,
+                // It has just ended, and its next start does what the record says.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(attachment),
+                Err(error) => {
+                    return Err(Error::system("cannot open the container's network namespace").because(error));
+                }
+            };
             change(&context, &mut attachment, namespace.as_fd()).map_err(|error| named(error, &name))?;
             Ok(attachment)
         });
