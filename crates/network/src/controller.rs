@@ -238,7 +238,13 @@ impl Controller {
         let is_shared = |other: &Arc<Live>| other.id() != live.id() && other.network.interface == network.interface;
         match network.driver {
             Driver::Bridge if network.adopted => Ok(()),
-            Driver::Bridge => bridge::remove(&network.interface),
+            Driver::Bridge => {
+                // Without a bridge they would look like interfaces that lead out.
+                if let Err(error) = bridge::unplug(&live.left_behind()) {
+                    tracing::warn!(network = network.name, %error, "an interface of an ended container stays up");
+                }
+                bridge::remove(&network.interface)
+            }
             Driver::Macvlan | Driver::Ipvlan if self.all().iter().any(is_shared) => Ok(()),
             Driver::Macvlan | Driver::Ipvlan => vlan::remove(&network.interface, &self.config.table),
             Driver::Host | Driver::Null => Ok(()),

@@ -184,6 +184,13 @@ impl Live {
         VecDeque::into_iter(gone).map(|(_, interface)| interface).collect()
     }
 
+    /// Interfaces on the host of those who left lately, which somebody may keep though their containers ended: a program
+    /// that was sent into their namespace.
+    pub fn left_behind(&self) -> Vec<String> {
+        let state = self.state();
+        state.lately.iter().map(|(_, interface)| interface.clone()).collect()
+    }
+
     /// Lets nobody join any more; refused with the members while there are some.
     pub fn close(&self) -> Result<(), Vec<String>> {
         let mut state = self.state();

@@ -1,8 +1,9 @@
 //! Networks that users make: their own subnets and addresses, several at once, joined and left while containers run.
 use corten_testkit::{
+    namespace::Namespace,
     process,
     wait::wait_until,
-    world::{FAR, FAR6, HOST, HOST6, OTHER},
+    world::{FAR, FAR6, HOST, HOST6, OTHER, World},
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -345,6 +346,40 @@ fn several_networks_as_dockers_command_line_spells_them() {
     assert_eq!(inside.sysctl("ipv4/conf/eth0/log_martians").as_deref(), Some("0"));
     assert!(inside.ip("link show eth0").contains("02:42:aa:bb:cc:dd"));
     assert!(inside.ip("route").contains("default via 10.8.0.1 dev eth0"));
+}
+
+#[test]
+fn what_holds_on_to_a_containers_namespace_makes_no_uplink_of_its_interface() {
+    if is_foreign() {
+        return;
+    }
+    let (world, daemon) = world();
+    daemon
+        .docker("network create -o com.docker.network.bridge.name=lane0 lane")
+        .ok();
+    up(&daemon, "one", "--network lane");
+    // As `nsenter --net` does, for whatever it runs.
+    let kept = daemon.network_of("one");
+    let wire = endpoint_of_bridge(&world, "lane0");
+    daemon.docker("rm -f one").ok();
+    daemon.docker("network rm lane").ok();
+    let settled = || !world.host.interfaces().contains(&"lane0".to_owned());
+    wait_until("the bridge is gone", settled);
+    assert!(world.host.interfaces().contains(&wire), "{wire}");
+    // The daemon looks at every interface again when one more comes up.
+    let neighbour = Namespace::new();
+    world.host.join("eth1", &neighbour, "eth0");
+    let forwards = |name: &str| world.host.sysctl(&format!("ipv4/conf/{name}/forwarding"));
+    wait_until("the new one forwards", || forwards("eth1").as_deref() == Some("1"));
+    assert_eq!(forwards(&wire).as_deref(), Some("0"));
+    drop(kept);
+}
+
+/// The one port of a bridge.
+fn endpoint_of_bridge(world: &World, bridge: &str) -> String {
+    let listed = world.host.ip(["-brief", "link", "show", "master", bridge]);
+    let name = listed.split(['@', ' ']).next().expect("a line begins with a name");
+    name.to_owned()
 }
 
 #[test]
