@@ -26,7 +26,7 @@ use corten_network::{
     },
     model::{PortRequest, Protocol, PublishedPort},
     namespace::inside,
-    ports::publisher::{Families, Publisher},
+    ports::publisher::{Families, Publisher, Way},
     sysctl,
     wire::{self, Gateway, Plug, Wire},
 };
@@ -126,7 +126,10 @@ fn publish(firewall: &Firewall, publisher: &Publisher, count: u16) -> Result<(),
         host_ports: Some(10_000 + number..=10_000 + number),
     };
     let wishes: Vec<_> = (0..count).map(wish).collect();
-    let families = Families { ipv4: true, ipv6: true };
+    let families = Families {
+        ipv4: Way::Host,
+        ipv6: Way::Host,
+    };
     let descriptors = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let mut times: [Vec<Duration>; 5] = Default::default();
     let mut held = 0_usize;

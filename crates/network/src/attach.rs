@@ -4,6 +4,7 @@
 //! kernel yet) → [`Controller::attach`] once its namespace exists and before its program runs → [`Controller::release`]
 //! when it ended. A released or abandoned namespace takes its interfaces along when its last process ends.
 use std::{
+    net::IpAddr,
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -14,10 +15,12 @@ use crate::{
     dns::resolv_conf::{ResolvConf, needs_resolver},
     endpoints::{self, hexadecimal},
     error::{Error, Result},
+    firewall::model::GatewayMode,
     held::Held,
     model::{AttachRequest, Attachment, Endpoint, EndpointRequest, PortRequest},
     networks::{Live, Options},
-    ports::publisher::Families,
+    options::BridgeOptions,
+    ports::publisher::{Families, Way},
     wire,
     wiring::{self, Defaults, Targets},
 };
@@ -71,18 +74,33 @@ impl Controller {
             ..wish.clone()
         };
         let wishes: Vec<PortRequest> = held.attachment.wishes.iter().map(somewhere).collect();
-        let families = Families {
-            ipv4: targets.ipv4.is_some(),
-            ipv6: targets.ipv6.is_some() || self.config.proxy,
-        };
-        let claim = self.publisher.claim(&wishes, families)?;
+        let claim = self.publisher.claim(&wishes, self.families(held, targets))?;
         held.attachment.ports.clone_from(&claim.ports);
         held.claim = Some(claim);
         Ok(())
     }
 
+    /// Where the ports of each family are; those of IPv4 alone are reached by IPv6 through the proxy.
+    fn families(&self, held: &Held, targets: Targets) -> Families {
+        let way = |network: &Option<String>, target: Option<IpAddr>, mode: fn(&BridgeOptions) -> GatewayMode| {
+            let options = network.as_ref().and_then(|id| held.on(id)?.0.bridge());
+            match (target, options.map(mode)) {
+                (None, _) => Way::Nowhere,
+                (Some(_), Some(GatewayMode::Routed)) => Way::Routed,
+                (Some(_), _) => Way::Host,
+            }
+        };
+        let attachment = &held.attachment;
+        let ipv4 = way(&attachment.default_route4, targets.ipv4, |options| options.mode4);
+        let ipv6 = match way(&attachment.default_route6, targets.ipv6, |options| options.mode6) {
+            Way::Nowhere if ipv4 == Way::Host && self.config.proxy => Way::Host,
+            ipv6 => ipv6,
+        };
+        Families { ipv4, ipv6 }
+    }
+
     /// Where ports are published that name no address; everywhere when absent.
-    fn binding(&self, held: &Held) -> Option<std::net::IpAddr> {
+    fn binding(&self, held: &Held) -> Option<IpAddr> {
         let routed = [&held.attachment.default_route4, &held.attachment.default_route6];
         let mut bridges = routed.into_iter().flatten().filter_map(|id| held.on(id)?.0.bridge());
         let own = bridges.find_map(|options| options.host_binding);

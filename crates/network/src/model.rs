@@ -233,12 +233,20 @@ pub struct PortRequest {
 }
 
 /// One published port, as `docker port` lists it. A wish without an address becomes two: `0.0.0.0` and `::`.
+/// `host_port` is 0 where the port is reached at the container's own address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedPort {
     pub container_port: u16,
     pub protocol: Protocol,
     pub host_ip: IpAddr,
     pub host_port: u16,
+}
+
+impl PublishedPort {
+    /// Has it no port on the host?
+    pub fn is_routed(&self) -> bool {
+        self.host_port == 0
+    }
 }
 
 /// A container's port that another one, which has a link to it, reaches though containers of their network do not reach

@@ -7,7 +7,7 @@ use corten_testkit::{
     world::{HOST, HOST6, OTHER, OTHER6},
 };
 
-use crate::network::{address, default_bridge, is_foreign, serve, up, world};
+use crate::network::{address, address6, default_bridge, is_foreign, serve, up, world};
 
 /// The host ports of one container port, as `docker port` lists them.
 #[track_caller]
@@ -250,6 +250,40 @@ fn ports_of_a_network_with_ipv6_keep_the_address_of_their_clients() {
             .ask(&format!("[{HOST6}]:8080"))
             .starts_with("web ")
     );
+}
+
+#[test]
+fn ports_of_a_routed_family_take_none_of_the_hosts() {
+    let (world, mut daemon) = world();
+    let mode = "com.docker.network.bridge.gateway_mode_ipv6=routed";
+    daemon
+        .docker(&format!("network create --ipv6 --subnet fd07::/64 -o {mode} lane"))
+        .ok();
+    world.other.ip(["-6", "route", "add", "fd07::/64", "via", HOST6]);
+    up(&daemon, "web", "--network lane -p 8080:80");
+    // As many as like.
+    up(&daemon, "other", "--network lane -p [::]:8080:80");
+    let _server = serve(&daemon, "web", 80);
+    let check = |daemon: &Daemon| {
+        let own = format!("[{}]:80", address6(daemon, "web", "lane"));
+        assert_eq!(world.other.ask(&own), format!("web {OTHER6}"));
+        assert_eq!(world.other.ask(&format!("{HOST}:8080")), format!("web {OTHER}"));
+        world.other.assert_closed(&format!("[{HOST6}]:8080"));
+        assert_eq!(port(daemon, "web", "80"), ["0.0.0.0:8080", "[::]:"]);
+        assert_eq!(port(daemon, "other", "80"), ["[::]:"]);
+        let shown = daemon.docker("ps --filter name=web --format {{.Ports}}").ok();
+        assert_eq!(shown, "0.0.0.0:8080->80/tcp, [::]:0->80/tcp");
+    };
+    check(&daemon);
+    if !is_foreign() {
+        daemon.kill_and_start();
+        check(&daemon);
+    }
+    daemon.docker("rm -f web").ok();
+    world
+        .host
+        .inside(|| TcpListener::bind("0.0.0.0:8080"))
+        .expect("it is free");
 }
 
 #[test]

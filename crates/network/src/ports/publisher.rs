@@ -24,11 +24,46 @@ use crate::{
     },
 };
 
-/// For which families a container wants its ports on the host.
+/// Where clients of one family reach a container's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Nowhere,
+    /// On the host's addresses.
+    Host,
+    /// On the container's own address alone: no port of the host is taken.
+    Routed,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Families {
-    pub ipv4: bool,
-    pub ipv6: bool,
+    pub ipv4: Way,
+    pub ipv6: Way,
+}
+
+impl Families {
+    /// What a wish takes on the host, and at which addresses it is written down without a port of the host's.
+    fn places(self, wished: Option<IpAddr>) -> (Option<Hold>, Vec<IpAddr>) {
+        let (any4, any6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        let (own, any) = match wished {
+            Some(IpAddr::V4(_)) => (self.ipv4, any4),
+            Some(IpAddr::V6(_)) => (self.ipv6, any6),
+            None => {
+                let hold = match (self.ipv4 == Way::Host, self.ipv6 == Way::Host) {
+                    (true, true) => Some(Hold::Every),
+                    (true, false) => Some(Hold::One(any4)),
+                    (false, true) => Some(Hold::One(any6)),
+                    (false, false) => None,
+                };
+                let ways = [(self.ipv4, any4), (self.ipv6, any6)].into_iter();
+                let routed = ways.filter_map(|(way, any)| (way == Way::Routed).then_some(any));
+                return (hold, routed.collect());
+            }
+        };
+        match own {
+            Way::Routed => (None, vec![any]),
+            _ => (wished.map(Hold::One), Vec::new()),
+        }
+    }
 }
 
 pub struct Publisher {
@@ -90,15 +125,21 @@ impl Publisher {
     /// Takes every port that is asked for, or none.
     pub fn claim(&self, requests: &[PortRequest], families: Families) -> Result<Claim> {
         let mut claim = Claim::new(self.shared.clone());
-        let ipv6 = families.ipv6 && socket::has_ipv6();
+        let mut families = families;
+        if families.ipv6 == Way::Host && !socket::has_ipv6() {
+            families.ipv6 = Way::Nowhere;
+        }
         for request in requests {
-            let hold = match request.host_ip {
-                Some(address) => Hold::One(address),
-                None if families.ipv4 && ipv6 => Hold::Every,
-                None if ipv6 => Hold::One(Ipv6Addr::UNSPECIFIED.into()),
-                None => Hold::One(Ipv4Addr::UNSPECIFIED.into()),
-            };
-            self.claim_one(&mut claim, request, hold)?;
+            let (hold, routed) = families.places(request.host_ip);
+            if let Some(hold) = hold {
+                self.claim_one(&mut claim, request, hold)?;
+            }
+            claim.ports.extend(routed.into_iter().map(|any| PublishedPort {
+                container_port: request.container_port,
+                protocol: request.protocol,
+                host_ip: any,
+                host_port: 0,
+            }));
         }
         Ok(claim)
     }
@@ -176,7 +217,9 @@ impl Publisher {
     pub fn reclaim(&self, ports: &[PublishedPort]) -> Claim {
         let mut claim = Claim::new(self.shared.clone());
         let mut ledger = self.ledger();
-        for (request, hold, port) in group(ports) {
+        let (routed, held): (Vec<PublishedPort>, Vec<PublishedPort>) = ports.iter().partition(|port| port.is_routed());
+        claim.ports = routed;
+        for (request, hold, port) in group(&held) {
             let addresses = addresses(hold);
             match socket::hold(request.protocol, hold, port) {
                 Ok(Some(socket)) => claim.hold(socket, request.protocol, request.container_port),

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     claim::Claim,
-    publisher::{Families, Publisher},
+    publisher::{Families, Publisher, Way},
 };
 use crate::{
     error::Result,
@@ -20,10 +20,13 @@ use crate::{
     testing::alone,
 };
 
-const BOTH: Families = Families { ipv4: true, ipv6: true };
+const BOTH: Families = Families {
+    ipv4: Way::Host,
+    ipv6: Way::Host,
+};
 const IPV4: Families = Families {
-    ipv4: true,
-    ipv6: false,
+    ipv4: Way::Host,
+    ipv6: Way::Nowhere,
 };
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -303,5 +306,42 @@ fn datagrams_are_forwarded_and_answers_find_their_clients() {
         assert_eq!(from.to_string(), "127.0.0.5:8080");
         drop(claim);
         UdpSocket::bind("[::]:8080").expect("free at once");
+    });
+}
+
+#[test]
+fn what_is_routed_takes_no_port_of_the_host() {
+    alone(|| {
+        let runtime = runtime();
+        let publisher = publisher(&runtime, true);
+        let routed6 = Families {
+            ipv6: Way::Routed,
+            ..BOTH
+        };
+        let both = Families {
+            ipv4: Way::Routed,
+            ipv6: Way::Routed,
+        };
+        let wishes = |address| [wish(Protocol::Tcp, address, Some(8080..=8080))];
+        let mixed = publisher.claim(&wishes(None), routed6).expect("free");
+        assert_eq!(listed(&mixed), ["0.0.0.0:8080", "[::]:0"]);
+        TcpListener::bind("[::1]:8080").expect("nobody has it");
+        TcpListener::bind("127.0.0.1:8080").expect_err("it is published");
+        for (address, expected) in [
+            (None, &["0.0.0.0:0", "[::]:0"][..]),
+            (Some("127.0.0.1"), &["0.0.0.0:0"]),
+            (Some("::1"), &["[::]:0"]),
+        ] {
+            let one = publisher.claim(&wishes(address), both).expect("none is needed");
+            let other = publisher.claim(&wishes(address), both).expect("by several");
+            assert_eq!(listed(&one), expected);
+            assert_eq!(listed(&other), expected);
+        }
+        let ports = mixed.ports.clone();
+        drop(mixed);
+        let again = publisher.reclaim(&ports);
+        assert!(again.missing.is_empty(), "{:?}", again.missing);
+        TcpListener::bind("127.0.0.1:8080").expect_err("it is published");
+        TcpListener::bind("[::1]:8080").expect("nobody has it");
     });
 }

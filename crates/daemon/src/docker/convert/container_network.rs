@@ -226,7 +226,11 @@ fn ports_by_key(view: &ContainerView) -> BTreeMap<String, Option<Vec<PortBinding
         let key = format!("{}/{}", port.container_port, port.protocol.name());
         found.entry(key).or_default().get_or_insert_default().push(PortBinding {
             host_ip: port.host_ip.to_string(),
-            host_port: port.host_port.to_string(),
+            // Empty where clients come to the container's own address (gateway mode `routed`).
+            host_port: match port.is_routed() {
+                true => String::new(),
+                false => port.host_port.to_string(),
+            },
         });
     }
     found
@@ -254,7 +258,7 @@ pub fn ports(view: &ContainerView) -> Vec<PortSummary> {
     found.extend(published.iter().map(|port| PortSummary {
         ip: Some(port.host_ip.to_string()),
         private_port: port.container_port,
-        public_port: Some(port.host_port),
+        public_port: (!port.is_routed()).then_some(port.host_port),
         protocol: port.protocol.name().to_owned(),
     }));
     found.sort_by(|a, b| {

@@ -7,7 +7,7 @@ use crate::{
     firewall::model::Opened,
     links::answer,
     model::{LinkedPort, PortRequest, Protocol},
-    ports::publisher::{Families, Publisher},
+    ports::publisher::{Families, Publisher, Way},
 };
 
 #[test]
@@ -53,7 +53,10 @@ fn without_inter_container_communication_only_published_ports_are_reached() {
                 host_ip: None,
                 host_ports: Some(8080..=8080),
             });
-            let families = Families { ipv4: true, ipv6: true };
+            let families = Families {
+                ipv4: Way::Host,
+                ipv6: Way::Host,
+            };
             let claim = publisher.claim(&wishes, families).expect("free");
             claim.serve(
                 Some(A1.parse().expect("an address")),
