@@ -5,6 +5,7 @@
 use std::{
     ffi::{c_int, c_long},
     fs, io,
+    ops::RangeInclusive,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -22,15 +23,19 @@ pub enum Family {
 /// What becomes of forwarded packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// What no rule decides about is dropped.
+    /// What no rule decides about is dropped, or a rule without conditions drops what comes to it.
     pub drops: bool,
     /// Chains that somebody has added to the table.
     pub chains: Vec<String>,
+    /// Interfaces that any rule of the table is about. A beginning of names ends in `*`.
+    pub interfaces: Vec<String>,
 }
 
 /// Bytes of a table's name, of a target's header, and of what stands before the entries.
 const NAME: usize = 32;
 const TARGET_HEADER: usize = 32;
+/// `IFNAMSIZ`
+const INTERFACE: usize = 16;
 const ENTRIES_HEADER: usize = 40;
 /// `NF_INET_FORWARD`
 const FORWARD: usize = 2;
@@ -40,6 +45,10 @@ const SIZE_MAX: usize = 64 << 20;
 /// Where things are in an entry.
 struct Layout {
     level: c_int,
+    /// The name of the interface that packets come in by; after it that of the other, and the masks of both.
+    interfaces: usize,
+    /// Conditions end here; the entry has more of them between its header and its target.
+    conditions: usize,
     target_offset: usize,
     header: usize,
 }
@@ -49,11 +58,15 @@ impl Family {
         match self {
             Family::Ipv4 => Layout {
                 level: 0,
+                interfaces: 16,
+                conditions: 84,
                 target_offset: 88,
                 header: 112,
             },
             Family::Ipv6 => Layout {
                 level: 41,
+                interfaces: 64,
+                conditions: 136,
                 target_offset: 140,
                 header: 168,
             },
@@ -86,22 +99,23 @@ pub fn forward(family: Family) -> io::Result<Option<Forward>> {
     let protocol = Protocol::from_raw(IPPROTO_RAW.try_into().expect("it is not 0"));
     let socket = socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))?;
     let layout = family.layout();
-    let (underflow, size) = info(socket.as_fd(), &layout)?;
+    let (chain, size) = info(socket.as_fd(), &layout)?;
     let entries = entries(socket.as_fd(), &layout, size)?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "unknown layout of iptables' entries");
-    read(&entries, &layout, underflow).map(Some).ok_or_else(malformed)
+    read(&entries, &layout, chain).map(Some).ok_or_else(malformed)
 }
 
-/// `IPT_SO_GET_INFO`: where the FORWARD chain's policy is, and how many bytes the entries have.
-fn info(socket: BorrowedFd, layout: &Layout) -> io::Result<(usize, usize)> {
+/// `IPT_SO_GET_INFO`: where the FORWARD chain begins and where its policy is, and how many bytes the entries have.
+fn info(socket: BorrowedFd, layout: &Layout) -> io::Result<(RangeInclusive<usize>, usize)> {
     const GET_INFO: c_int = 64;
     // Name, which hooks, where each chain begins and where its policy is, how many entries, their size.
     let mut info = [0; NAME + 4 + 5 * 4 + 5 * 4 + 4 + 4];
     info[..6].copy_from_slice(b"filter");
     get_option(socket, layout.level, GET_INFO, &mut info)?;
-    let underflow = number(&info, NAME + 4 + 5 * 4 + FORWARD * 4).expect("within");
+    let first = number(&info, NAME + 4 + FORWARD * 4).expect("within");
+    let policy = number(&info, NAME + 4 + 5 * 4 + FORWARD * 4).expect("within");
     let size = number(&info, NAME + 4 + 5 * 4 + 5 * 4 + 4).expect("within");
-    Ok((underflow, size))
+    Ok((first..=policy, size))
 }
 
 /// `IPT_SO_GET_ENTRIES`. Fails with EAGAIN when the table has just changed its size.
@@ -145,32 +159,61 @@ fn short(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_ne_bytes(bytes)))
 }
 
-fn read(entries: &[u8], layout: &Layout, underflow: usize) -> Option<Forward> {
-    /// `-NF_DROP - 1`
-    const DROP: u32 = -1_i32 as u32;
-    let target = |entry: usize| Some(entry + short(entries, entry + layout.target_offset)?);
-    let verdict = number(entries, target(underflow)? + TARGET_HEADER)?;
-    let mut chains = Vec::new();
+fn read(entries: &[u8], layout: &Layout, chain: RangeInclusive<usize>) -> Option<Forward> {
+    let mut found = Forward {
+        drops: false,
+        chains: Vec::new(),
+        interfaces: Vec::new(),
+    };
     let mut entry = 0;
     while entry < entries.len() {
-        let target = target(entry)?;
-        // The head of a chain is an entry whose target is the error that has the chain's name; the last one is "ERROR".
-        let kind = entries.get(target + 2..target + TARGET_HEADER)?;
-        if text(kind) == "ERROR" {
-            let name = text(entries.get(target + TARGET_HEADER..)?);
-            if name != "ERROR" {
-                chains.push(name);
-            }
-        }
+        let target_offset = short(entries, entry + layout.target_offset)?;
         let length = short(entries, entry + layout.target_offset + 2)?;
         if length < layout.header {
             return None;
         }
+        let target = entries.get(entry + target_offset..)?;
+        // The head of a chain is an entry whose target is the error that has the chain's name; the last one is "ERROR".
+        let kind = text(target.get(2..TARGET_HEADER)?);
+        if kind == "ERROR" {
+            let name = text(target.get(TARGET_HEADER..)?);
+            if name != "ERROR" {
+                found.chains.push(name);
+            }
+        }
+        let conditions = entries.get(entry..entry + layout.conditions)?;
+        let unconditional = target_offset == layout.header && conditions.iter().all(|&byte| byte == 0);
+        // The policy is an entry as well.
+        found.drops |= chain.contains(&entry) && unconditional && drops(&kind, target);
+        found.interfaces.extend(interfaces(&conditions[layout.interfaces..]));
         entry += length;
     }
-    Some(Forward {
-        drops: verdict == DROP as usize,
-        chains,
+    Some(found)
+}
+
+fn drops(kind: &str, target: &[u8]) -> bool {
+    /// `-NF_DROP - 1`
+    const DROP: usize = -1_i32 as u32 as usize;
+    match kind {
+        // The standard target, with a verdict.
+        "" => number(target, TARGET_HEADER) == Some(DROP),
+        "REJECT" => true,
+        _ => false,
+    }
+}
+
+/// Names and masks, as `struct ipt_ip` and its sibling have them. A beginning of names is one whose NUL the mask leaves
+/// out; it still has its `+`.
+fn interfaces(bytes: &[u8]) -> impl Iterator<Item = String> + '_ {
+    [0, INTERFACE].into_iter().filter_map(|at| {
+        let name = text(&bytes[at..at + INTERFACE]);
+        let mask = &bytes[at + 2 * INTERFACE..at + 3 * INTERFACE];
+        let compared = mask.iter().take_while(|&&byte| byte != 0).count();
+        match name.get(..compared) {
+            _ if name.is_empty() => None,
+            Some(beginning) => Some(format!("{beginning}*")),
+            None => Some(name),
+        }
     })
 }
 

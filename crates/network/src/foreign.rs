@@ -2,13 +2,14 @@
 //!
 //! Every chain that a packet meets has to accept it: what ours accepts, another one may still drop. That is the operator's
 //! will as far as we know, so nothing is changed, only said.
-use std::io;
+use std::{collections::HashSet, io};
 
 use corten_linux::{
     iptables,
     netlink::{
         nft::{
             list::{self, Chain},
+            rule::Rule,
             transaction::{Family, Hook},
         },
         socket::{Protocol, Socket},
@@ -25,9 +26,20 @@ pub fn warnings(firewall: &Firewall) -> Vec<Warning> {
     }
     let mut found = Vec::new();
     match obstacles(firewall.table()) {
-        Ok(obstacles) => found.extend(obstacles.iter().map(|obstacle| obstacle.sentence(&bridges))),
+        Ok(obstacles) => {
+            for Obstructed { by, about } in &obstacles {
+                // Whoever wrote rules about a bridge knows of it.
+                let stopped = bridges
+                    .iter()
+                    .find(|bridge| !about.iter().any(|name| names(name, bridge)));
+                found.extend(stopped.map(|bridge| by.sentence(bridge)));
+            }
+        }
         Err(error) => tracing::debug!("cannot look at the host's firewalls: {error}"),
     }
+    // ufw has two families, iptables may be there twice.
+    let mut told = HashSet::new();
+    found.retain(|sentence: &String| told.insert(sentence.clone()));
     if !found.is_empty() && switch("bridge/bridge-nf-call-iptables") == Some(1) {
         found.push(
             "bridge-nf-call-iptables is 1: these firewalls may drop packets between containers of one network too. Help: \
@@ -37,6 +49,21 @@ pub fn warnings(firewall: &Firewall) -> Vec<Warning> {
     }
     found.extend(bridges.iter().filter_map(|bridge| not_forwarding(bridge)));
     found.into_iter().map(Warning).collect()
+}
+
+/// Is this an interface's name, or a beginning of it (`br-*`)?
+fn names(pattern: &str, interface: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => interface.starts_with(beginning),
+        None => pattern == interface,
+    }
+}
+
+/// A firewall that drops what its rules do not let through, and the interfaces that it has rules about.
+#[derive(Debug)]
+struct Obstructed {
+    by: Obstacle,
+    about: Vec<String>,
 }
 
 /// Who drops forwarded packets.
@@ -54,8 +81,7 @@ enum Obstacle {
 }
 
 impl Obstacle {
-    fn sentence(&self, bridges: &[String]) -> String {
-        let bridge = &bridges[0];
+    fn sentence(&self, bridge: &str) -> String {
         match self {
             Obstacle::Ufw => {
                 "ufw drops what is forwarded to and from containers. Help: DEFAULT_FORWARD_POLICY=\"ACCEPT\" in \
@@ -83,28 +109,38 @@ impl Obstacle {
     }
 }
 
-fn obstacles(table: &str) -> io::Result<Vec<Obstacle>> {
+fn obstacles(table: &str) -> io::Result<Vec<Obstructed>> {
     let mut socket = Socket::open(Protocol::Netfilter)?;
     let chains = list::chains(&mut socket).map_err(io::Error::from)?;
     let mut found = Vec::new();
-    for chain in chains.iter().filter(|chain| chain.table != table) {
-        found.extend(obstacle(chain, &chains));
+    for chain in chains
+        .iter()
+        .filter(|chain| chain.table != table && sees_forwarded(chain))
+    {
+        let rules = list::rules(&mut socket, chain.family, &chain.table).map_err(io::Error::from)?;
+        let drops = |rule: &Rule| rule.chain == chain.name && rule.drops_everything;
+        let closed = chain.base.as_ref().is_some_and(|base| base.drops) || rules.iter().any(drops);
+        if let Some(by) = obstacle(chain, closed, &chains) {
+            let about = rules.into_iter().flat_map(|rule| rule.interfaces).collect();
+            found.push(Obstructed { by, about });
+        }
     }
     for (family, ipv6) in [(iptables::Family::Ipv4, false), (iptables::Family::Ipv6, true)] {
         match iptables::forward(family) {
-            Ok(Some(forward)) if forward.drops => found.push(dropping_iptables(&forward.chains, ipv6)),
+            Ok(Some(forward)) if forward.drops => found.push(Obstructed {
+                by: dropping_iptables(&forward.chains, ipv6),
+                about: forward.interfaces,
+            }),
             Ok(_) => {}
             Err(error) => tracing::debug!("cannot look at iptables: {error}"),
         }
     }
-    // ufw has two families, iptables may be there twice.
-    let mut once = Vec::new();
-    for obstacle in found {
-        if !once.contains(&obstacle) {
-            once.push(obstacle);
-        }
-    }
-    Ok(once)
+    Ok(found)
+}
+
+fn sees_forwarded(chain: &Chain) -> bool {
+    let base = chain.base.as_ref();
+    base.is_some_and(|base| base.hook == Hook::Forward as u32 && base.kind == "filter")
 }
 
 fn dropping_iptables<T: AsRef<str>>(chains: &[T], ipv6: bool) -> Obstacle {
@@ -118,22 +154,19 @@ fn dropping_iptables<T: AsRef<str>>(chains: &[T], ipv6: bool) -> Obstacle {
     }
 }
 
-fn obstacle(chain: &Chain, all: &[Chain]) -> Option<Obstacle> {
-    let base = chain.base.as_ref()?;
-    if base.hook != Hook::Forward as u32 || base.kind != "filter" {
-        return None;
-    }
+/// `closed`: it lets nothing past that its rules do not accept.
+fn obstacle(chain: &Chain, closed: bool, all: &[Chain]) -> Option<Obstacle> {
     let family = chain.family;
     let seen = [Family::Inet, Family::Ipv4, Family::Ipv6, Family::Bridge];
     if !seen.iter().any(|known| *known as u8 == family) {
         return None;
     }
     let family_name = Family::name_of(family);
-    // It drops by its last rule, not by policy.
+    // It drops in another chain.
     if chain.table == "firewalld" {
         return Some(Obstacle::Firewalld);
     }
-    if !base.drops {
+    if !closed {
         return None;
     }
     if (chain.table.as_str(), chain.name.as_str()) == ("filter", "FORWARD") && family_name != "inet" {
@@ -163,143 +196,4 @@ fn switch(path: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, process::Command};
-
-    use super::*;
-    use crate::{
-        bridge::{self, BridgeSpec},
-        firewall::model::BridgeRules,
-        testing::alone,
-    };
-
-    fn run(command: &str) {
-        let output = Command::new("sh")
-            .args(["-c", command])
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .output()
-            .expect("a shell");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{command}: {error}");
-    }
-
-    /// Newer kernels may be built without the older iptables.
-    fn has_legacy() -> bool {
-        let loads = "iptables-legacy -L -n && ip6tables-legacy -L -n";
-        let has = alone(|| {
-            let mut command = Command::new("sh");
-            command.args(["-c", loads]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-            command.output().expect("a shell").status.success()
-        });
-        if !has {
-            eprintln!("skipped: this kernel has no legacy iptables");
-        }
-        has
-    }
-
-    /// The beginnings of all warnings after a command.
-    fn after(command: &str) -> Vec<String> {
-        alone(|| {
-            let subnet = "10.8.0.1/24".parse().expect("a subnet");
-            let spec = BridgeSpec {
-                name: "br-a",
-                owner: "corten-test",
-                mtu: None,
-                mac: None,
-                addresses: &[subnet],
-                route_localnet: false,
-            };
-            bridge::create(&spec).expect("root");
-            sysctl::write("ipv4/conf/br-a/forwarding", "1").expect("root");
-            sysctl::write_if_there("bridge/bridge-nf-call-iptables", "0").expect("root");
-            let firewall = Firewall::open("corten");
-            firewall
-                .rebuild(&[BridgeRules::new("br-a", vec![subnet.trunc()])], &[])
-                .expect("allowed");
-            run(command);
-            let warnings = warnings(&firewall);
-            assert!(
-                warnings.iter().all(|warning| warning.0.contains("Help: ")),
-                "{warnings:?}"
-            );
-            let beginning = |warning: Warning| warning.0.split(". Help").next().unwrap_or_default().to_owned();
-            warnings.into_iter().map(beginning).collect()
-        })
-    }
-
-    #[test]
-    fn a_host_without_obstacles_has_no_warnings() {
-        assert_eq!(after("true"), [""; 0]);
-        assert_eq!(
-            after("nft add table inet mine; nft 'add chain inet mine f { type filter hook forward priority 0; }'"),
-            [""; 0]
-        );
-        assert_eq!(
-            after(
-                "nft 'add table inet mine; add chain inet mine i { type filter hook input priority 0; policy drop; }'"
-            ),
-            [""; 0]
-        );
-        if has_legacy() {
-            assert_eq!(
-                after("iptables-legacy -A FORWARD -j ACCEPT; ip6tables-legacy -L >/dev/null"),
-                [""; 0]
-            );
-        }
-    }
-
-    #[test]
-    fn chains_that_drop_what_is_forwarded_are_named() {
-        assert_eq!(
-            after(
-                "nft 'add table inet mine; add chain inet mine f { type filter hook forward priority 5; policy drop; }'"
-            ),
-            ["the nftables chain inet mine f drops what none of its rules accepts"]
-        );
-        let dropping = |command: &str| format!("the FORWARD chain of {command} drops what none of its rules accepts");
-        for variant in ["nft", "legacy"] {
-            if variant == "legacy" && !has_legacy() {
-                continue;
-            }
-            assert_eq!(
-                after(&format!(
-                    "iptables-{variant} -P FORWARD DROP; ip6tables-{variant} -P FORWARD DROP"
-                )),
-                [dropping("iptables"), dropping("ip6tables")]
-            );
-            assert_eq!(
-                after(&format!(
-                    "iptables-{variant} -N ufw-before-forward; iptables-{variant} -A FORWARD -j ufw-before-forward; \
-                     iptables-{variant} -P FORWARD DROP"
-                )),
-                ["ufw drops what is forwarded to and from containers"]
-            );
-        }
-        assert_eq!(
-            after(
-                "nft 'add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }'"
-            ),
-            ["firewalld rejects what is forwarded to and from interfaces that no zone of it trusts"]
-        );
-    }
-
-    #[test]
-    fn bridges_that_pass_a_dropping_firewall_or_do_not_forward_are_told() {
-        let found = after("iptables -P FORWARD DROP; echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables");
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[1].starts_with("bridge-nf-call-iptables is 1"));
-        assert_eq!(
-            after("echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/br-a/forwarding"),
-            ["packets from br-a are not forwarded (net.ipv4.conf.br-a.forwarding is 0)"]
-        );
-    }
-
-    #[test]
-    fn looking_does_not_load_what_is_not_there() {
-        let names = || fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-        alone(|| {
-            assert_eq!(iptables::forward(iptables::Family::Ipv4).expect("root"), None);
-            assert_eq!(names(), "");
-        });
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
-//! Lists of what is there: tables, chains, sets and flow tables of any family, and the keys of a set.
+//! Lists of what is there: tables, chains, rules, sets and flow tables of any family, and the keys of a set.
 use crate::netlink::{
     message::{Batch, Received, flags},
     nft::{
+        rule::{Rule, interface},
         set::ANONYMOUS,
         transaction::{Family, Message, header},
     },
@@ -104,6 +105,23 @@ pub fn chains(socket: &mut Socket) -> Result<Vec<Chain>, Refusal> {
     Ok(chains)
 }
 
+/// The rules of all chains of a table, in their order. `family` is an `NFPROTO_*`.
+pub fn rules(socket: &mut Socket, family: u8, table: &str) -> Result<Vec<Rule>, Refusal> {
+    let mut rules = Vec::new();
+    dump(socket, Message::GetRule, family, None, |_, attributes| {
+        if attributes.text(1) == Some(table) {
+            rules.push(Rule::read(&attributes));
+        }
+    })?;
+    for rule in &mut rules {
+        for set in std::mem::take(&mut rule.sets) {
+            let keys = keys_of(socket, family, table, &set)?;
+            rule.interfaces.extend(keys.iter().map(|key| interface(key)));
+        }
+    }
+    Ok(rules)
+}
+
 /// The names of a table's sets and maps, without those that belong to a rule.
 pub fn sets(socket: &mut Socket, family: Family, table: &str) -> Result<Vec<String>, Refusal> {
     let mut sets = Vec::new();
@@ -129,9 +147,13 @@ pub fn flow_tables(socket: &mut Socket, family: Family, table: &str) -> Result<V
 
 /// The keys of a set's elements.
 pub fn keys(socket: &mut Socket, family: Family, table: &str, set: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+    keys_of(socket, family as u8, table, set)
+}
+
+fn keys_of(socket: &mut Socket, family: u8, table: &str, set: &str) -> Result<Vec<Vec<u8>>, Refusal> {
     let mut keys = Vec::new();
     let of = Some((table, 2, set));
-    dump(socket, Message::GetElement, family as u8, of, |_, attributes| {
+    dump(socket, Message::GetElement, family, of, |_, attributes| {
         let Some(list) = attributes.nested(3) else { return };
         for (_, element) in list {
             let key = Received::new(element).nested(1).and_then(|key| key.find(1));

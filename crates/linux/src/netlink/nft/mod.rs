@@ -4,6 +4,7 @@
 //! those of linux/netfilter/nf_tables.h; what `nft list` shows is the oracle of the tests.
 pub mod expression;
 pub mod list;
+pub mod rule;
 pub mod set;
 #[cfg(test)]
 mod tests;

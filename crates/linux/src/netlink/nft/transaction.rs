@@ -26,6 +26,7 @@ pub(crate) enum Message {
     GetChain = 4,
     DeleteChain = 5,
     NewRule = 6,
+    GetRule = 7,
     DeleteRule = 8,
     NewSet = 9,
     GetSet = 10,
