@@ -78,7 +78,8 @@ fn address(binding: &PortBinding) -> Result<Option<IpAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let address = text.parse();
+    // An IPv4 address may come as `::ffff:192.0.2.1`.
+    let address = text.parse().map(|address: IpAddr| address.to_canonical());
     address
         .map(Some)
         .map_err(|_| Error::invalid(format!("invalid IP address: {}", binding.host_ip)))
@@ -137,6 +138,10 @@ mod tests {
         assert_eq!(
             one("53", "[::1]", "0").host_ip,
             Some("::1".parse().expect("an address"))
+        );
+        assert_eq!(
+            one("53", "[::ffff:127.0.0.1]", "0").host_ip,
+            Some("127.0.0.1".parse().expect("an address"))
         );
         assert_eq!(one("9/sctp", "", "9000-9010").host_ports, Some(9000..=9010));
     }
