@@ -27,7 +27,6 @@ use crate::{
 };
 
 pub struct Claim {
-    /// In the order of the wishes.
     pub ports: Vec<PublishedPort>,
     /// Why some ports are not held by a socket ([`Publisher::reclaim`](crate::ports::publisher::Publisher::reclaim)).
     pub missing: Vec<String>,

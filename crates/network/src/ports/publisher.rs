@@ -80,12 +80,9 @@ pub(super) struct Ledger {
 
 impl Ledger {
     fn is_taken(&self, protocol: Protocol, port: u16, addresses: &[IpAddr]) -> bool {
-        let meets = |one: &IpAddr, other: &IpAddr| {
-            one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
-        };
         self.taken
             .get(&(protocol, port))
-            .is_some_and(|held| held.iter().any(|one| addresses.iter().any(|other| meets(one, other))))
+            .is_some_and(|held| meet(held, addresses))
     }
 
     pub(super) fn free(&mut self, port: &PublishedPort) {
@@ -97,6 +94,58 @@ impl Ledger {
             if held.is_empty() {
                 self.taken.remove(&key);
             }
+        }
+    }
+}
+
+/// One port of a container's, on one port of the host's: what was asked for on several addresses alike.
+struct Wish<'a> {
+    /// The first of them.
+    request: &'a PortRequest,
+    /// None of which meets another.
+    holds: Vec<Hold>,
+}
+
+impl<'a> Wish<'a> {
+    fn gather(requests: &'a [PortRequest], families: Families) -> Vec<Wish<'a>> {
+        let mut wishes: Vec<Wish> = Vec::with_capacity(requests.len());
+        let mut alike: HashMap<_, Vec<usize>> = HashMap::new();
+        for request in requests {
+            let (Some(hold), _) = families.places(request.host_ip) else {
+                continue;
+            };
+            let key = (request.protocol, request.container_port, &request.host_ports);
+            let known = alike.entry(key).or_default();
+            match known.iter().find(|&&index| wishes[index].has_room_for(hold)) {
+                Some(&index) => wishes[index].holds.push(hold),
+                None => {
+                    known.push(wishes.len());
+                    wishes.push(Wish {
+                        request,
+                        holds: vec![hold],
+                    });
+                }
+            }
+        }
+        wishes
+    }
+
+    fn has_room_for(&self, hold: Hold) -> bool {
+        let own = addresses(hold);
+        !self.holds.iter().any(|&other| meet(&addresses(other), &own))
+    }
+
+    /// Absent where any will do.
+    fn host_ports(&self) -> Option<&RangeInclusive<u16>> {
+        self.request.host_ports.as_ref().filter(|ports| **ports != (0..=0))
+    }
+
+    /// How much of a choice there is: none, some, any.
+    fn choice(&self) -> u8 {
+        match self.host_ports() {
+            Some(ports) if ports.start() == ports.end() => 0,
+            Some(_) => 1,
+            None => 2,
         }
     }
 }
@@ -122,18 +171,20 @@ impl Publisher {
         }
     }
 
-    /// Takes every port that is asked for, or none.
-    pub fn claim(&self, requests: &[PortRequest], families: Families) -> Result<Claim> {
+    /// Takes every port that is asked for, or none. What has no choice goes first, and wishes that differ in nothing but
+    /// their address get one port.
+    pub fn claim(&self, requests: &[PortRequest], mut families: Families) -> Result<Claim> {
         let mut claim = Claim::new(self.shared.clone());
-        let mut families = families;
         if families.ipv6 == Way::Host && !socket::has_ipv6() {
             families.ipv6 = Way::Nowhere;
         }
+        let mut wishes = Wish::gather(requests, families);
+        wishes.sort_by_key(Wish::choice);
+        for wish in &wishes {
+            self.claim_one(&mut claim, wish)?;
+        }
         for request in requests {
-            let (hold, routed) = families.places(request.host_ip);
-            if let Some(hold) = hold {
-                self.claim_one(&mut claim, request, hold)?;
-            }
+            let (_, routed) = families.places(request.host_ip);
             claim.ports.extend(routed.into_iter().map(|any| PublishedPort {
                 container_port: request.container_port,
                 protocol: request.protocol,
@@ -144,33 +195,35 @@ impl Publisher {
         Ok(claim)
     }
 
-    fn claim_one(&self, claim: &mut Claim, request: &PortRequest, hold: Hold) -> Result<()> {
-        let wanted = request.host_ports.clone().filter(|ports| *ports != (0..=0));
-        let candidates = match &wanted {
+    fn claim_one(&self, claim: &mut Claim, wish: &Wish) -> Result<()> {
+        let candidates = match wish.host_ports() {
             Some(ports) => ports.clone(),
             None => ephemeral_ports(),
         };
         let mut ledger = self.ledger();
-        let start = match wanted {
+        let start = match wish.host_ports() {
             None if candidates.contains(&ledger.next) => ledger.next,
             _ => *candidates.start(),
         };
         let mut last = None;
         for port in (start..=*candidates.end()).chain(*candidates.start()..start) {
-            match self.try_port(&mut ledger, claim, request, hold, port) {
+            match self.try_port(&mut ledger, claim, wish, port) {
                 Ok(()) => {
-                    if wanted.is_none() {
+                    if wish.host_ports().is_none() {
                         ledger.next = port.wrapping_add(1);
                     }
                     return Ok(());
                 }
-                Err(denied @ (Denied::Ours | Denied::Host(Errno::ADDRINUSE))) => last = Some((port, denied)),
-                Err(denied) => return Err(refusal(request, hold, port, &denied)),
+                Err((hold, denied @ (Denied::Ours | Denied::Host(Errno::ADDRINUSE)))) => {
+                    last = Some((port, hold, denied));
+                }
+                Err((hold, denied)) => return Err(refusal(wish.request, hold, port, &denied)),
             }
         }
-        let (port, denied) = last.unwrap_or((*candidates.start(), Denied::Host(Errno::ADDRINUSE)));
+        let nothing = (*candidates.start(), wish.holds[0], Denied::Host(Errno::ADDRINUSE));
+        let (port, hold, denied) = last.unwrap_or(nothing);
         if candidates.start() == candidates.end() {
-            return Err(refusal(request, hold, port, &denied));
+            return Err(refusal(wish.request, hold, port, &denied));
         }
         Err(Error::conflict(format!(
             "Bind for {} failed: all ports are allocated",
@@ -178,21 +231,21 @@ impl Publisher {
         )))
     }
 
-    fn try_port(
-        &self,
-        ledger: &mut Ledger,
-        claim: &mut Claim,
-        request: &PortRequest,
-        hold: Hold,
-        port: u16,
-    ) -> Result<(), Denied> {
-        let addresses = addresses(hold);
-        if ledger.is_taken(request.protocol, port, &addresses) {
-            return Err(Denied::Ours);
+    /// One port on all of a wish's addresses; otherwise which of them cannot be had.
+    fn try_port(&self, ledger: &mut Ledger, claim: &mut Claim, wish: &Wish, port: u16) -> Result<(), (Hold, Denied)> {
+        let request = wish.request;
+        let mut sockets = Vec::with_capacity(wish.holds.len());
+        for &hold in &wish.holds {
+            if ledger.is_taken(request.protocol, port, &addresses(hold)) {
+                return Err((hold, Denied::Ours));
+            }
+            let socket = socket::hold(request.protocol, hold, port);
+            sockets.extend(socket.map_err(|errno| (hold, Denied::Host(errno)))?);
         }
-        let socket = socket::hold(request.protocol, hold, port).map_err(Denied::Host)?;
-        self.record(ledger, claim, request, &addresses, port);
-        if let Some(socket) = socket {
+        for &hold in &wish.holds {
+            self.record(ledger, claim, request, &addresses(hold), port);
+        }
+        for socket in sockets {
             claim.hold(socket, request.protocol, request.container_port);
         }
         Ok(())
@@ -237,6 +290,14 @@ impl Publisher {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Is an address among these and among those, or all of its family?
+fn meet(these: &[IpAddr], those: &[IpAddr]) -> bool {
+    let meets = |one: &IpAddr, other: &IpAddr| {
+        one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
+    };
+    these.iter().any(|one| those.iter().any(|other| meets(one, other)))
 }
 
 fn addresses(hold: Hold) -> Vec<IpAddr> {

@@ -345,3 +345,33 @@ fn what_is_routed_takes_no_port_of_the_host() {
         TcpListener::bind("[::1]:8080").expect("nobody has it");
     });
 }
+
+#[test]
+fn what_has_no_choice_goes_first_and_addresses_of_one_wish_have_one_port() {
+    alone(|| {
+        let runtime = runtime();
+        let publisher = publisher(&runtime, true);
+        let mut wishes = vec![
+            wish(Protocol::Tcp, None, None),
+            wish(Protocol::Tcp, None, Some(8000..=8002)),
+            wish(Protocol::Tcp, None, Some(8000..=8000)),
+        ];
+        let claimed = publisher.claim(&wishes, IPV4).expect("there are enough");
+        assert_eq!(listed(&claimed)[..2], ["0.0.0.0:8000", "0.0.0.0:8001"]);
+        drop(claimed);
+        // Of two ports, one is somebody's on one of the addresses.
+        let _somebody = TcpListener::bind("[::1]:8000").expect("free");
+        let ports = Some(8000..=8001);
+        wishes = ["127.0.0.1", "::1", "127.0.0.2"]
+            .map(|address| wish(Protocol::Tcp, Some(address), ports.clone()))
+            .into();
+        let claimed = publisher.claim(&wishes, BOTH).expect("the other is free");
+        assert_eq!(listed(&claimed), ["127.0.0.1:8001", "[::1]:8001", "127.0.0.2:8001"]);
+        TcpListener::bind("127.0.0.1:8000").expect("it was given back");
+        drop(claimed);
+        // The same address twice is two ports.
+        wishes = vec![wish(Protocol::Udp, Some("127.0.0.1"), Some(8000..=8001)); 2];
+        let claimed = publisher.claim(&wishes, BOTH).expect("both are free");
+        assert_eq!(listed(&claimed), ["127.0.0.1:8000", "127.0.0.1:8001"]);
+    });
+}
