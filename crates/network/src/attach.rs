@@ -4,6 +4,7 @@
 //! kernel yet) → [`Controller::attach`] once its namespace exists and before its program runs → [`Controller::release`]
 //! when it ended. A released or abandoned namespace takes its interfaces along when its last process ends.
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard},
@@ -15,7 +16,7 @@ use crate::{
     dns::resolv_conf::{ResolvConf, needs_resolver},
     endpoints::{self, hexadecimal},
     error::{Error, Result},
-    firewall::model::GatewayMode,
+    firewall::model::{GatewayMode, PortRule},
     held::Held,
     model::{AttachRequest, Attachment, Endpoint, EndpointRequest, PortRequest},
     networks::{Live, Options},
@@ -190,7 +191,9 @@ impl Controller {
         for (live, endpoint) in &held.networks {
             self.resolver.names().remove(live.id(), &endpoint.id);
         }
+        let targets = targets_of(&held.rules);
         self.withdraw(&mut held);
+        self.forgetter.abandoned(targets);
         for (live, endpoint) in &held.networks {
             self.leave(live, container, endpoint);
         }
@@ -284,6 +287,8 @@ impl Controller {
         let networks = held.networks.clone();
         choose_defaults(&mut held.attachment, &networks);
         self.resolver.names().remove(network, &endpoint.id);
+        let mut abandoned = targets_of(&held.rules);
+        abandoned.retain(|target| endpoint.addresses().any(|address| address == *target));
         let targets = held.targets();
         let routed = self.route(&held, &before, namespace);
         let led = match targets.is_empty() {
@@ -293,6 +298,7 @@ impl Controller {
             }
             false => self.lead(&mut held, targets),
         };
+        self.forgetter.abandoned(abandoned);
         let named = self.name(&held, namespace);
         self.leave(&live, &attachment.container, &endpoint);
         *attachment = held.attachment.clone();
@@ -336,6 +342,11 @@ impl Controller {
 
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().expect("no panic while locked")
+}
+
+/// The addresses that ports lead to.
+fn targets_of(rules: &[PortRule]) -> BTreeSet<IpAddr> {
+    rules.iter().map(|rule| rule.target.ip()).collect()
 }
 
 /// Ports that were asked for, and those that shall have any.

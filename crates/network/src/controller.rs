@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     dns::resolver::{self, Resolver},
     error::{Error, Result},
-    firewall::{keeper::Keeper, model::Opened, table::Firewall},
+    firewall::{flows::Forgetter, keeper::Keeper, model::Opened, table::Firewall},
     foreign,
     forward::{Forwarding, Listeners},
     held::Held,
@@ -43,6 +43,7 @@ pub struct Controller {
     pub(crate) config: Config,
     pub(crate) firewall: Arc<Firewall>,
     _keeper: Option<Keeper>,
+    pub(crate) forgetter: Forgetter,
     pub(crate) forwarding: Forwarding,
     pub(crate) publisher: Publisher,
     pub(crate) resolver: Resolver,
@@ -91,6 +92,7 @@ impl Controller {
         let forwarding = Forwarding::open(&config.table, &opened, listeners)?;
         Ok(Controller {
             _keeper: keeper,
+            forgetter: Forgetter::start().map_err(|error| Error::system("cannot start a thread").because(error))?,
             firewall,
             forwarding,
             publisher: Publisher::new(runtime.clone(), config.proxy),

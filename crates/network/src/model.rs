@@ -194,6 +194,15 @@ pub struct Endpoint {
     pub gateway_priority: i64,
 }
 
+impl Endpoint {
+    /// Those of its network's subnets.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let ipv4 = self.ipv4.map(|net| IpAddr::V4(net.addr()));
+        let ipv6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
+        ipv4.into_iter().chain(ipv6)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {

@@ -149,7 +149,7 @@ impl Live {
     pub fn rejoin(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
         let mut state = self.state();
         self.enter(&mut state, container)?;
-        for address in addresses(endpoint) {
+        for address in endpoint.addresses() {
             // Whatever the records say: it has the address, and nobody else shall.
             if let Err(error) = self.lease(&mut state, Family::of_address(&address), Some(address)) {
                 tracing::warn!(%address, container, network = self.network.name, %error, "an endpoint's address is not its own");
@@ -164,9 +164,9 @@ impl Live {
         if !state.members.remove(container) {
             return;
         }
-        addresses(endpoint).for_each(|address| state.give_back(address));
+        endpoint.addresses().for_each(|address| state.give_back(address));
         if !endpoint.host_interface.is_empty() {
-            let left = (addresses(endpoint).collect(), endpoint.host_interface.clone());
+            let left = (endpoint.addresses().collect(), endpoint.host_interface.clone());
             state.lately.push_back(left);
         }
         if state.lately.len() > LATELY {
@@ -178,7 +178,7 @@ impl Live {
     /// with an address of its own is quicker than the kernel is with the namespace that it had before. Told once.
     pub fn predecessors(&self, endpoint: &Endpoint) -> Vec<String> {
         let mut state = self.state();
-        let same = |left: &[IpAddr]| addresses(endpoint).any(|address| left.contains(&address));
+        let same = |left: &[IpAddr]| endpoint.addresses().any(|address| left.contains(&address));
         let (gone, kept) = state.lately.drain(..).partition(|(left, _)| same(left));
         state.lately = kept;
         VecDeque::into_iter(gone).map(|(_, interface)| interface).collect()
@@ -295,10 +295,4 @@ impl Lease {
 /// Where endpoints send what is not for their subnet: the gateway, or the auxiliary address of this name.
 fn router(subnet: &Subnet, name: &str) -> Option<IpAddr> {
     subnet.auxiliary.get(name).copied().or(subnet.gateway)
-}
-
-fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> + use<> {
-    let ipv4 = endpoint.ipv4.map(|net| IpAddr::V4(net.addr()));
-    let ipv6 = endpoint.ipv6.map(|net| IpAddr::V6(net.addr()));
-    ipv4.into_iter().chain(ipv6)
 }

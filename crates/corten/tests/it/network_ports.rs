@@ -1,5 +1,9 @@
 //! Published ports: from other hosts, from the host itself on every one of its addresses, and from containers.
-use std::net::{TcpListener, UdpSocket};
+use std::{
+    io::Write,
+    net::{TcpListener, UdpSocket},
+    time::Duration,
+};
 
 use corten_testkit::{
     daemon::Daemon,
@@ -105,9 +109,7 @@ fn a_restarted_server_of_datagrams_is_found_by_its_old_clients() {
     up(&daemon, "names", "-p 5353:53/udp");
     let client = world.other.udp_to(&format!("{HOST}:5353")).unwrap();
     let said = |client: &UdpSocket| {
-        client
-            .set_read_timeout(Some(std::time::Duration::from_millis(300)))
-            .unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         client.send(b"?").ok()?;
         let mut buffer = [0; 100];
         let length = client.recv(&mut buffer).ok()?;
@@ -124,6 +126,28 @@ fn a_restarted_server_of_datagrams_is_found_by_its_old_clients() {
     wait_until("the second answers", || {
         said(&client).is_some_and(|text| text.starts_with("second"))
     });
+}
+
+#[test]
+fn connections_to_a_container_that_is_gone_are_reset() {
+    let (world, daemon) = world();
+    daemon.docker("network create --ipv6 lane").ok();
+    // Back with another address, gone, and no more on the network that its ports lead to.
+    for command in ["restart -t 0 web", "rm -f web", "network disconnect lane web"] {
+        let six = format!("[{HOST6}]");
+        for (from, address) in [(&world.other, HOST), (&world.host, "127.0.0.1"), (&world.other, &six)] {
+            up(&daemon, "web", "--network lane -p 8080:80");
+            let server = serve(&daemon, "web", 80);
+            let there = format!("{address}:8080");
+            from.ask(&there);
+            let mut stream = from.connect(&there, Duration::from_secs(5)).unwrap();
+            stream.write_all(b"x").unwrap();
+            daemon.docker(command).ok();
+            wait_until("it is reset", || stream.write_all(b"y").is_err());
+            drop(server);
+            let _ = daemon.docker("rm -f web");
+        }
+    }
 }
 
 #[test]

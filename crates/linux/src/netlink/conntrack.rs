@@ -1,8 +1,11 @@
-//! Connection tracking: finds and forgets UDP flows.
+//! Connection tracking: finds and forgets flows.
 //!
 //! A flow keeps the translation that its first packet met, for as long as packets come; so a client that never stops
 //! talking would not notice that a rule has changed. See linux/netfilter/nfnetlink_conntrack.h.
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use rustix::io::Errno;
 
@@ -22,11 +25,15 @@ const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
 const NESTED: u16 = 1 << 15;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
-/// A flow of datagrams, as its first packet was and as answers are.
+/// A flow between ports, as its first packet was and as answers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
+    /// As in the header of IP.
+    pub protocol: u8,
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub reply_source: SocketAddr,
@@ -37,37 +44,94 @@ pub struct Flow {
 pub fn forget_udp(socket: &mut Socket, chosen: impl Fn(&Flow) -> bool) -> Result<usize, Refusal> {
     let mut found = 0;
     for family in [Family::Ipv4, Family::Ipv6] {
-        let mut batch = Batch::new();
-        list_udp(socket, family, |attributes| {
-            if flow(&attributes).is_some_and(|flow| chosen(&flow)) {
-                add_deletion(&mut batch, family, &attributes);
-            }
-        })?;
-        found += batch.len();
-        match socket.transact(&mut batch) {
-            // It ended by itself, or packets made a new one of it.
-            Err(refusal) if refusal.errno != Errno::NOENT => return Err(refusal),
-            _ => {}
-        }
+        found += forget(socket, family, Filter::Udp, |flow| flow.protocol == UDP && chosen(flow))?;
     }
     Ok(found)
 }
 
-fn list_udp(socket: &mut Socket, family: Family, mut each: impl FnMut(Received)) -> Result<(), Refusal> {
+/// Forgets those of the flows that any of `addresses` answers that `chosen` picks. How many these were.
+pub fn forget_answered_by(
+    socket: &mut Socket,
+    addresses: &BTreeSet<IpAddr>,
+    chosen: impl Fn(&Flow) -> bool,
+) -> Result<usize, Refusal> {
+    let mut found = 0;
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let mut own = addresses
+            .iter()
+            .filter(|address| address.is_ipv4() == (family == Family::Ipv4));
+        let filter = match (own.next(), own.next()) {
+            (None, _) => continue,
+            (Some(IpAddr::V4(address)), None) => Filter::AnsweredBy(*address),
+            // By an IPv6 address the kernel leaves out exactly what has it (seen with 6.18).
+            _ => Filter::Nothing,
+        };
+        found += forget(socket, family, filter, |flow| {
+            addresses.contains(&flow.reply_source.ip()) && chosen(flow)
+        })?;
+    }
+    Ok(found)
+}
+
+/// What of its flows the kernel lists. Before 5.8 it lists all of them.
+#[derive(Clone, Copy)]
+enum Filter {
+    Nothing,
+    Udp,
+    AnsweredBy(Ipv4Addr),
+}
+
+fn forget(
+    socket: &mut Socket,
+    family: Family,
+    filter: Filter,
+    chosen: impl Fn(&Flow) -> bool,
+) -> Result<usize, Refusal> {
+    let mut batch = Batch::new();
+    list(socket, family, filter, |attributes| {
+        if flow(&attributes).is_some_and(|flow| chosen(&flow)) {
+            add_deletion(&mut batch, family, &attributes);
+        }
+    })?;
+    let found = batch.len();
+    match socket.transact(&mut batch) {
+        // It ended by itself, or packets made a new one of it.
+        Err(refusal) if refusal.errno != Errno::NOENT => Err(refusal),
+        _ => Ok(found),
+    }
+}
+
+fn list(socket: &mut Socket, family: Family, filter: Filter, mut each: impl FnMut(Received)) -> Result<(), Refusal> {
+    const SOURCE: u32 = 1 << 0;
     const PROTOCOL: u32 = 1 << 3;
     let mut batch = Batch::new();
     let request = flags::REQUEST | flags::DUMP;
     batch.message(GET, request, &header(family as u8, 0), |attributes| {
-        // Kernels before 5.8 list everything.
-        attributes
-            .nested(TUPLE_ORIGINAL, |tuple| {
-                tuple.nested(2, |protocol| {
-                    protocol.u8(1, UDP);
+        let (original, reply) = match filter {
+            Filter::Nothing => return,
+            Filter::Udp => (PROTOCOL, 0),
+            Filter::AnsweredBy(_) => (0, SOURCE),
+        };
+        match filter {
+            Filter::Nothing => {}
+            Filter::Udp => {
+                attributes.nested(TUPLE_ORIGINAL, |tuple| {
+                    tuple.nested(2, |protocol| {
+                        protocol.u8(1, UDP);
+                    });
                 });
-            })
-            .nested(FILTER, |filter| {
-                filter.u32(1, PROTOCOL).u32(2, 0);
-            });
+            }
+            Filter::AnsweredBy(address) => {
+                attributes.nested(TUPLE_REPLY, |tuple| {
+                    tuple.nested(1, |addresses| {
+                        addresses.bytes(1, &address.octets());
+                    });
+                });
+            }
+        }
+        attributes.nested(FILTER, |filter| {
+            filter.u32(1, original).u32(2, reply);
+        });
     });
     socket.dump(&mut batch, |_, payload| {
         if let Some(attributes) = payload.get(4..) {
@@ -87,11 +151,12 @@ fn add_deletion(batch: &mut Batch, family: Family, found: &Received) {
     });
 }
 
-/// `None` for what is not UDP.
+/// `None` for what has no ports.
 fn flow(attributes: &Received) -> Option<Flow> {
-    let (source, destination) = tuple(attributes.nested(TUPLE_ORIGINAL)?)?;
-    let (reply_source, reply_destination) = tuple(attributes.nested(TUPLE_REPLY)?)?;
+    let (protocol, source, destination) = tuple(attributes.nested(TUPLE_ORIGINAL)?)?;
+    let (_, reply_source, reply_destination) = tuple(attributes.nested(TUPLE_REPLY)?)?;
     Some(Flow {
+        protocol,
         source,
         destination,
         reply_source,
@@ -99,11 +164,11 @@ fn flow(attributes: &Received) -> Option<Flow> {
     })
 }
 
-fn tuple(attributes: Received) -> Option<(SocketAddr, SocketAddr)> {
+fn tuple(attributes: Received) -> Option<(u8, SocketAddr, SocketAddr)> {
     let (addresses, protocol) = (attributes.nested(1)?, attributes.nested(2)?);
-    if protocol.find(1)? != [UDP] {
+    let &[number @ (TCP | UDP | SCTP)] = protocol.find(1)? else {
         return None;
-    }
+    };
     let address = |kinds: [u16; 2]| {
         let v4 = || <[u8; 4]>::try_from(addresses.find(kinds[0])?).ok().map(IpAddr::from);
         let v6 = || <[u8; 16]>::try_from(addresses.find(kinds[1])?).ok().map(IpAddr::from);
@@ -111,6 +176,7 @@ fn tuple(attributes: Received) -> Option<(SocketAddr, SocketAddr)> {
     };
     let port = |kind| Some(u16::from_be_bytes(protocol.find(kind)?.try_into().ok()?));
     Some((
+        number,
         SocketAddr::new(address([1, 3])?, port(2)?),
         SocketAddr::new(address([2, 4])?, port(3)?),
     ))

@@ -1,12 +1,19 @@
-//! UDP flows at the moment when ports are published or taken back.
+//! Flows at the moment when ports are published or taken back, and when who had them is gone.
 //!
-//! Translation is decided by a flow's first packet. Without this, a client that talks all the time would go on to the
-//! container that had the port before, or to the host after the port was published.
-use std::collections::HashMap;
+//! Translation is decided by a flow's first packet. Without this, a client that sends datagrams all the time would go on to
+//! the container that had the port before, or to the host after the port was published; and one that writes on a
+//! connection to a container that is gone would wait for an answer that nobody gives.
+use std::{
+    collections::{BTreeSet, HashMap},
+    io, iter,
+    net::IpAddr,
+    sync::mpsc::{self, Receiver, Sender},
+    thread::{self, JoinHandle},
+};
 
 use corten_linux::netlink::{
-    conntrack::{Flow, forget_udp},
-    socket::Socket,
+    conntrack::{Flow, forget_answered_by, forget_udp},
+    socket::{Protocol as Netlink, Socket},
 };
 
 use crate::{firewall::model::PortRule, model::Protocol};
@@ -33,6 +40,59 @@ pub(super) fn published(socket: &mut Socket, rules: &[PortRule]) {
 /// Forgets what went to containers by ports that are theirs no more.
 pub(super) fn unpublished(socket: &mut Socket, rules: &[PortRule]) {
     forget(socket, &udp(rules), |rule, flow| flow.reply_source == rule.target);
+}
+
+/// Forgets what was translated to addresses that nobody has any more: the next packet of a connection reaches whoever has
+/// the port now, or the host, and is answered with a reset. A thread does it, for the kernel's table is large, and to look
+/// through it takes milliseconds that no container's end should last longer.
+pub struct Forgetter {
+    /// Absent at the end.
+    gone: Option<Sender<IpAddr>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Forgetter {
+    /// In the calling thread's network namespace.
+    pub fn start() -> io::Result<Forgetter> {
+        let (gone, queue) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("flows".to_owned())
+            .spawn(move || forget_gone(&queue))?;
+        Ok(Forgetter {
+            gone: Some(gone),
+            thread: Some(thread),
+        })
+    }
+
+    pub fn abandoned(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let Some(gone) = &self.gone else { return };
+        for address in addresses {
+            // Without the thread connections end by themselves, later.
+            let _ = gone.send(address);
+        }
+    }
+}
+
+impl Drop for Forgetter {
+    fn drop(&mut self) {
+        drop(self.gone.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread does: all that has come while it was busy is one look.
+fn forget_gone(queue: &Receiver<IpAddr>) {
+    let translated = |flow: &Flow| flow.reply_source != flow.destination;
+    while let Ok(first) = queue.recv() {
+        let addresses: BTreeSet<IpAddr> = iter::once(first).chain(queue.try_iter()).collect();
+        let forgotten = Socket::open(Netlink::Netfilter)
+            .and_then(|mut socket| forget_answered_by(&mut socket, &addresses, translated).map_err(io::Error::from));
+        if let Err(error) = forgotten {
+            tracing::warn!("connections to containers that are gone are not reset: {error}");
+        }
+    }
 }
 
 fn forget(socket: &mut Socket, ports: &Ports, chosen: impl Fn(&PortRule, &Flow) -> bool) {

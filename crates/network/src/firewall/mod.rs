@@ -2,7 +2,7 @@
 //!
 //! `table.rs` is what the controller talks to. The ruleset is written down once, in `rules.rs`; which elements a published
 //! port has, in `ports.rs`.
-mod flows;
+pub mod flows;
 pub mod keeper;
 mod links;
 pub mod model;
