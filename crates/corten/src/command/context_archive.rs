@@ -2,14 +2,14 @@
 //!
 //! The archive is Docker's: `meta.json`, and `tls/docker/{ca,cert,key}.pem` where there are any.
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use corten_store::layer::tar::{Kind, Reader};
 use corten_store::layer::write::{directory_header, end, file_header, padding};
+use zip::ZipArchive;
 
 use crate::arguments::{Matches, Outcome};
-use crate::command::zip;
 use crate::context::store::{self, ENDPOINT, Meta, TLS_FILES};
 use crate::errln;
 use crate::failure::{Failure, reason};
@@ -19,6 +19,8 @@ use crate::session::Session;
 const META: &str = "meta.json";
 /// A context is a page of text and three certificates.
 const MEMBER_BYTES_MAX: u64 = 10 << 20;
+/// How a zip archive with files in it begins.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 /// As many as Docker takes.
 const ZIP_BYTES_MAX: u64 = 10 << 20;
 
@@ -106,7 +108,7 @@ type Tls = Vec<(String, Vec<u8>)>;
 fn unpack(input: impl Read) -> Result<(Meta, Tls), String> {
     let mut input = BufReader::new(input);
     let start = input.fill_buf().map_err(|error| error.to_string())?;
-    let members = match start.starts_with(zip::MAGIC) {
+    let members = match start.starts_with(ZIP_MAGIC) {
         true => unpack_zip(input)?,
         false => unpack_tar(input)?,
     };
@@ -133,7 +135,23 @@ fn unpack_zip(input: impl Read) -> Result<Tls, String> {
     if archive.len() as u64 > ZIP_BYTES_MAX {
         return Err("it is too large".to_owned());
     }
-    zip::files(&archive, MEMBER_BYTES_MAX)
+    let mut archive = ZipArchive::new(Cursor::new(archive)).map_err(|error| error.to_string())?;
+    let mut members = Vec::new();
+    for index in 0..archive.len() {
+        let member = archive.by_index(index).map_err(|error| error.to_string())?;
+        if member.is_dir() {
+            continue;
+        }
+        let path = member.name().map_err(|error| error.to_string())?.into_owned();
+        let mut bytes = Vec::new();
+        let read = member.take(MEMBER_BYTES_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        if bytes.len() as u64 > MEMBER_BYTES_MAX {
+            return Err(format!("cannot read {path:?}: it is too large"));
+        }
+        members.push((path, bytes));
+    }
+    Ok(members)
 }
 
 fn unpack_tar(input: impl BufRead) -> Result<Tls, String> {

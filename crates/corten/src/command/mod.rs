@@ -25,4 +25,3 @@ pub mod stats;
 pub mod system;
 pub mod update;
 pub mod volume;
-pub mod zip;
