@@ -6,7 +6,8 @@ use corten_api::types::system::EventMessage;
 use jiff::Timestamp;
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
-use crate::command::filter;
+use crate::command::inspect::UNPARSABLE;
+use crate::command::{documents, filter};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::template::evaluate;
@@ -38,7 +39,8 @@ async fn events(session: Session, matches: Matches) -> Outcome {
         Some("json") => Some(parse::parse("{{json .}}").map_err(evaluate::parse_error)?),
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
-            Some(parse::parse(&format).map_err(evaluate::parse_error)?)
+            let unparsable = |reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE);
+            Some(parse::parse(&format).map_err(unparsable)?)
         }
     };
     let now = Timestamp::now();
@@ -77,7 +79,7 @@ async fn events(session: Session, matches: Matches) -> Outcome {
 
 fn line(value: Value, template: Option<&Template>) -> Result<String, Failure> {
     if let Some(template) = template {
-        return Ok(evaluate::execute(template, &value)?);
+        return Ok(evaluate::execute(template, &documents::EVENT.complete(value))?);
     }
     let event: EventMessage = serde_json::from_str(&value.json())
         .map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use corten_api::client::{Call, Client, Error, escape};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
-use crate::command::archive;
+use crate::command::{archive, documents};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::template::evaluate;
@@ -16,6 +16,9 @@ use crate::template::value::Value;
 
 const FORMAT: Flag = Flag::single("format", "string", "'json' or a template in Go's language").short('f');
 const SIZE: Flag = Flag::switch("size", "Show sizes of files too").short('s');
+
+/// The exit code for a template that is none, as Docker's.
+pub const UNPARSABLE: u8 = 64;
 
 const KINDS: [&str; 10] = [
     "config",
@@ -120,7 +123,8 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
         Some("json") => None,
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
-            Some(parse::parse(&format).map_err(evaluate::parse_error)?)
+            let unparsable = |reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE);
+            Some(parse::parse(&format).map_err(unparsable)?)
         }
     };
     let mut found = Vec::new();
@@ -129,7 +133,7 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
     for name in &matches.arguments {
         match &client {
             Ok(client) => match fetch(client, name, kind, &matches).await {
-                Ok(value) => found.push(value),
+                Ok(document) => found.push(document),
                 Err(failure) => errors.push(failure.text),
             },
             Err(error) => {
@@ -139,11 +143,16 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
         }
     }
     match template {
-        None if matches.some("format").is_some() => outln!("{}", Value::List(found).json()),
-        None => outln!("{}", Value::List(found).json_indented()),
+        None => {
+            let values = Value::List(found.into_iter().map(|(_, value)| value).collect());
+            match matches.some("format") {
+                Some(_) => outln!("{}", values.json()),
+                None => outln!("{}", values.json_indented()),
+            }
+        }
         Some(template) => {
-            for value in &found {
-                match evaluate::execute(&template, value) {
+            for (kind, value) in found {
+                match evaluate::execute(&template, &documents::of_kind(&kind).complete(value)) {
                     Ok(text) => outln!("{text}"),
                     Err(reason) => {
                         outln!();
@@ -160,42 +169,48 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
     }
 }
 
-async fn fetch(client: &Rc<Client>, name: &str, kind: Option<&str>, matches: &Matches) -> Result<Value, Failure> {
-    let bytes = match kind {
-        Some("container") => client.inspect_container_raw(name, matches.on("size")).await?,
-        Some("image") => {
-            client
-                .inspect_image_raw(name, archive::platform(matches)?.as_ref())
-                .await?
-        }
-        Some("network") => client.inspect_network_raw(name, matches.on("verbose")).await?,
-        Some(kind) => client.bytes(Call::get(format!("/{kind}s/{}", escape(name)))).await?,
+/// A document, and of which kind of object it is.
+async fn fetch(
+    client: &Rc<Client>,
+    name: &str,
+    kind: Option<&str>,
+    matches: &Matches,
+) -> Result<(String, Value), Failure> {
+    let (kind, bytes) = match kind {
+        Some(kind) => (kind, of_kind(client, name, kind, matches).await?),
         None => search(client, name, matches.on("size")).await?,
     };
-    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))
+    let value = serde_json::from_slice(&bytes);
+    let value = value.map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))?;
+    Ok((kind.to_owned(), value))
+}
+
+async fn of_kind(client: &Rc<Client>, name: &str, kind: &str, matches: &Matches) -> Result<Bytes, Failure> {
+    Ok(match kind {
+        "container" => client.inspect_container_raw(name, matches.on("size")).await?,
+        "image" => {
+            let platform = archive::platform(matches)?;
+            client.inspect_image_raw(name, platform.as_ref()).await?
+        }
+        "network" => client.inspect_network_raw(name, matches.on("verbose")).await?,
+        kind => client.bytes(Call::get(format!("/{kind}s/{}", escape(name)))).await?,
+    })
 }
 
 /// Looks among all kinds, the frequent ones first.
-async fn search(client: &Rc<Client>, name: &str, size: bool) -> Result<Bytes, Failure> {
+async fn search(client: &Rc<Client>, name: &str, size: bool) -> Result<(&'static str, Bytes), Failure> {
     // A kind that the daemon does not have yet has no object of that name either.
     let elsewhere = |error: &Error| error.is_not_found() || error.status() == Some(501);
-    let found = match client.inspect_container_raw(name, size).await {
-        Err(error) if elsewhere(&error) => client.inspect_image_raw(name, None).await,
-        other => other,
-    };
-    let mut found = match found {
-        Err(error) if elsewhere(&error) => Err(error),
-        other => return Ok(other?),
-    };
-    for kind in ["networks", "volumes"] {
-        found = client.bytes(Call::get(format!("/{kind}/{}", escape(name)))).await;
+    for kind in ["container", "image", "network", "volume"] {
+        let found = match kind {
+            "container" => client.inspect_container_raw(name, size).await,
+            "image" => client.inspect_image_raw(name, None).await,
+            kind => client.bytes(Call::get(format!("/{kind}s/{}", escape(name)))).await,
+        };
         match found {
-            Err(ref error) if elsewhere(error) => {}
-            other => return Ok(other?),
+            Err(error) if elsewhere(&error) => {}
+            other => return Ok((kind, other?)),
         }
     }
-    match found {
-        Ok(bytes) => Ok(bytes),
-        Err(_) => Err(Failure::new(format!("Error: No such object: {name}"))),
-    }
+    Err(Failure::new(format!("Error: No such object: {name}")))
 }

@@ -9,6 +9,7 @@ pub mod context_archive;
 pub mod cp;
 pub mod create;
 pub mod dial;
+pub mod documents;
 pub mod each;
 pub mod events;
 pub mod exec;

@@ -3,7 +3,7 @@ use std::mem;
 
 use crate::template::function;
 use crate::template::parse::{self, Node, Operand, Pipeline, Template};
-use crate::template::value::Value;
+use crate::template::value::{Nil, Value};
 
 /// Parses and evaluates in one go; for templates used once.
 pub fn render(template: &str, value: &Value) -> Result<String, String> {
@@ -182,6 +182,9 @@ impl<'t> Run<'t> {
                 if let Some(found) = value.call(name, &argument.to_string()) {
                     return Ok(found);
                 }
+                if self.forgiving {
+                    return Ok(Value::String(heading(&argument.to_string())));
+                }
             }
             if !rest.is_empty() || piped.is_some() {
                 return Err("can't give argument to non-function".to_string());
@@ -235,6 +238,12 @@ impl<'t> Run<'t> {
     }
 }
 
+/// The heading of the column of a label: `com.example.some-name` is about `some name`.
+fn heading(label: &str) -> String {
+    let last = label.rsplit('.').next().unwrap_or(label);
+    last.replace(['-', '_'], " ")
+}
+
 /// What `range` goes through: index and item, or key and value in the order of keys.
 fn pairs(value: Value) -> Result<Vec<(Value, Value)>, String> {
     match value {
@@ -243,25 +252,27 @@ fn pairs(value: Value) -> Result<Vec<(Value, Value)>, String> {
             .enumerate()
             .map(|(at, item)| (Value::from(at as i64), item))
             .collect()),
-        Value::Map(mut members) => {
+        Value::Map(members) => {
+            let mut members: Vec<_> = Value::shown(&members).cloned().collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             Ok(members
                 .into_iter()
                 .map(|(key, value)| (Value::String(key), value))
                 .collect())
         }
-        Value::Null => Ok(Vec::new()),
+        Value::Null | Value::Nil(Nil::List | Nil::Map) => Ok(Vec::new()),
         other => Err(format!("range can't iterate over {other}")),
     }
 }
 
 fn field(value: &Value, name: &str) -> Result<Value, String> {
     match value {
+        value if value.has_any_key() => Ok(value.key(name).cloned().unwrap_or(Value::Null)),
         Value::Map(_) => value
             .member(name)
             .cloned()
             .ok_or_else(|| format!("map has no entry for key {name:?}")),
-        Value::Null => Err(format!("nil data; no entry for key {name:?}")),
+        Value::Null | Value::Nil(_) => Err(format!("nil data; no entry for key {name:?}")),
         other => Err(format!("can't evaluate field {name} in {other}")),
     }
 }

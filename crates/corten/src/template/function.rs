@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 
 use corten_api::client::escape;
 
-use crate::template::value::Value;
+use crate::template::value::{Nil, Value};
 use crate::units;
 
 const NAMES: &[&str] = &[
@@ -73,7 +73,7 @@ fn join(list: &Value, separator: &str) -> Result<String, String> {
             let words: Vec<String> = items.iter().map(Value::to_string).collect();
             Ok(words.join(separator))
         }
-        Value::Null => Ok(String::new()),
+        Value::Null | Value::Nil(_) => Ok(String::new()),
         other => Err(format!("cannot join {other}: it is no list")),
     }
 }
@@ -124,8 +124,8 @@ fn length(value: &Value) -> Result<Value, String> {
     let length = match value {
         Value::String(text) => text.len(),
         Value::List(items) => items.len(),
-        Value::Map(members) => members.len(),
-        Value::Null => 0,
+        Value::Map(members) => Value::shown(members).count(),
+        Value::Null | Value::Nil(Nil::List | Nil::Map) => 0,
         other => return Err(format!("len of {other}")),
     };
     Ok(Value::from(length as i64))
@@ -140,8 +140,11 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
                 .iter()
                 .find(|(name, _)| *name == key)
                 .map(|(_, value)| value.clone());
-            let texts = matches!(members.first(), Some((_, Value::String(_))));
-            Ok(found.unwrap_or(if texts { Value::from("") } else { Value::Null }))
+            Ok(found.unwrap_or_else(|| match Value::shown(members).next() {
+                Some((_, Value::String(_))) => Value::from(""),
+                None if value.has_any_key() => Value::from(""),
+                _ => Value::Null,
+            }))
         }
         Value::List(items) => {
             let at = whole(key)?;
@@ -158,6 +161,9 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
                 .ok_or_else(|| format!("index out of range: {at}"))?;
             Ok(Value::from(i64::from(*byte)))
         }
+        // Most maps of documents have texts.
+        Value::Nil(Nil::Map) => Ok(Value::from("")),
+        Value::Nil(Nil::List) => Err(format!("index out of range: {}", whole(key)?)),
         Value::Null => Err("index of untyped nil".to_string()),
         other => Err(format!("can't index item of {other}")),
     }

@@ -6,4 +6,5 @@ pub mod evaluate;
 pub mod function;
 pub mod lexer;
 pub mod parse;
+pub mod shape;
 pub mod value;

@@ -8,11 +8,25 @@ use serde_json::Number;
 const METHOD: char = '\0';
 /// What makes a map the row of a list.
 const ROW: &str = "\0";
+/// What makes a map one of any keys.
+const ANY_KEY: &str = "\0*";
+/// Before the name of a member that only templates see.
+const SILENT: &str = "\0.";
+
+/// What is nothing, of a type that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nil {
+    Pointer,
+    List,
+    Map,
+}
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Null,
+    /// Null in a document, and empty in a template.
+    Nil(Nil),
     Bool(bool),
     Number(Number),
     String(String),
@@ -32,11 +46,38 @@ impl Value {
     }
 
     /// Adds a method of one argument: a map to look the argument up in. It is no member: `{{json .}}` does not show it.
-    pub fn with_method(mut self, name: &str, map: Value) -> Value {
+    pub fn with_method(self, name: &str, map: Value) -> Value {
+        self.with_hidden(format!("{METHOD}{name}"), map)
+    }
+
+    fn with_hidden(mut self, key: String, value: Value) -> Value {
         if let Value::Map(members) = &mut self {
-            members.push((format!("{METHOD}{name}"), map));
+            members.push((key, value));
         }
         self
+    }
+
+    /// Adds a member that is no part of the document: `{{json .}}` does not show it.
+    pub fn with_silent(self, name: &str, value: Value) -> Value {
+        self.with_hidden(format!("{SILENT}{name}"), value)
+    }
+
+    /// A key that the map does not have is no error.
+    pub fn with_any_key(self) -> Value {
+        self.with_hidden(ANY_KEY.to_string(), Value::Null)
+    }
+
+    pub fn has_any_key(&self) -> bool {
+        match self {
+            Value::Map(members) => members.iter().any(|(key, _)| key == ANY_KEY),
+            Value::Nil(nil) => *nil == Nil::Map,
+            _ => false,
+        }
+    }
+
+    /// The members of a map that are its document's.
+    pub fn shown(members: &[(String, Value)]) -> impl Iterator<Item = &(String, Value)> {
+        members.iter().filter(|(key, _)| !key.starts_with(METHOD))
     }
 
     /// A row of a list: as JSON it is escaped as Go escapes what documents say of themselves.
@@ -54,23 +95,32 @@ impl Value {
         Some(map.member(argument).cloned().unwrap_or(Value::from("")))
     }
 
+    /// What a map has under exactly this key.
+    pub fn key(&self, name: &str) -> Option<&Value> {
+        let Value::Map(members) = self else { return None };
+        Value::shown(members)
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    }
+
     pub fn member(&self, name: &str) -> Option<&Value> {
         let Value::Map(members) = self else { return None };
         let exact = members.iter().find(|(key, _)| key == name);
         // Docker's templates know its Go types' spelling (`ID`) beside the wire's (`Id`).
-        let found = exact.or_else(|| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
+        let known = |key: &str| key.strip_prefix(SILENT).unwrap_or(key).eq_ignore_ascii_case(name);
+        let found = exact.or_else(|| members.iter().find(|(key, _)| known(key)));
         found.map(|(_, value)| value)
     }
 
     /// What `if` takes for true: anything but zero and empty.
     pub fn truth(&self) -> bool {
         match self {
-            Value::Null => false,
+            Value::Null | Value::Nil(_) => false,
             Value::Bool(value) => *value,
             Value::Number(number) => number.as_f64() != Some(0.0),
             Value::String(text) => !text.is_empty(),
             Value::List(items) => !items.is_empty(),
-            Value::Map(members) => !members.is_empty(),
+            Value::Map(members) => Value::shown(members).next().is_some(),
         }
     }
 
@@ -104,10 +154,9 @@ impl Value {
                 new_line(out, depth);
                 out.push(']');
             }
-            Value::Map(members) if !members.is_empty() => {
+            Value::Map(members) if Value::shown(members).next().is_some() => {
                 out.push('{');
-                let shown = members.iter().filter(|(key, _)| !key.starts_with(METHOD));
-                for (at, (key, value)) in shown.enumerate() {
+                for (at, (key, value)) in Value::shown(members).enumerate() {
                     separate(out, at, inner);
                     out.push_str(&json_string(key));
                     out.push_str(if depth.is_some() { ": " } else { ":" });
@@ -118,7 +167,7 @@ impl Value {
             }
             Value::List(_) => out.push_str("[]"),
             Value::Map(_) => out.push_str("{}"),
-            Value::Null => out.push_str("null"),
+            Value::Null | Value::Nil(_) => out.push_str("null"),
             Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Value::Number(number) => {
                 let _ = write!(out, "{number}");
@@ -189,6 +238,9 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Null => f.write_str("<no value>"),
+            Value::Nil(Nil::Pointer) => f.write_str("<nil>"),
+            Value::Nil(Nil::List) => f.write_str("[]"),
+            Value::Nil(Nil::Map) => f.write_str("map[]"),
             Value::Bool(value) => write!(f, "{value}"),
             Value::Number(number) => write!(f, "{number}"),
             Value::String(text) => f.write_str(text),
@@ -201,8 +253,7 @@ impl fmt::Display for Value {
                 f.write_char(']')
             }
             Value::Map(members) => {
-                let shown = members.iter().filter(|(key, _)| !key.starts_with(METHOD));
-                let mut sorted: Vec<&(String, Value)> = shown.collect();
+                let mut sorted: Vec<&(String, Value)> = Value::shown(members).collect();
                 sorted.sort_by(|a, b| a.0.cmp(&b.0));
                 f.write_str("map[")?;
                 for (at, (key, value)) in sorted.into_iter().enumerate() {

@@ -59,6 +59,73 @@ fn both_clients_print_the_same() {
 }
 
 #[test]
+fn templates_see_what_dockers_types_have() {
+    let daemon = daemon();
+    let words = "run -d --name box --network none --label a.b=c -v /anywhere:/here busybox sleep 1000";
+    daemon.docker(words).ok();
+    daemon.docker("volume create store").ok();
+    let same = |words: &[&str]| {
+        let (theirs, ours) = (daemon.docker(words), daemon.corten(words));
+        assert_eq!((theirs.text(), theirs.code), (ours.text(), ours.code), "{words:?}");
+    };
+    for template in [
+        "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}",
+        "{{.Config.Healthcheck}} {{.HostConfig.Init}} {{.Config.StopTimeout}} {{.HostConfig.PidsLimit}}",
+        "{{.ExecIDs}} {{.HostConfig.CapAdd}} {{len .HostConfig.ExtraHosts}} {{.HostConfig.Sysctls}}",
+        "{{.Config.Labels.nothing}} {{index .Config.Labels \"nothing\"}} {{index .Config.Labels \"a.b\"}}",
+        "{{range .Mounts}}{{.Type}} {{.Name}}{{.Driver}} {{.Destination}}{{end}}",
+        "{{range $port, $bindings := .NetworkSettings.Ports}}{{$port}}{{end}}{{.NetworkSettings.Ports}}",
+        "{{range .NetworkSettings.Networks}}{{.Aliases}} {{.DriverOpts}} {{.IPAMConfig}}{{end}}",
+        "{{json .HostConfig.CapAdd}} {{json .State.Health}} {{json .Config.ExposedPorts}} {{json .Mounts}}",
+        "{{.Config.ExposedPorts}} {{.HostConfig.Tmpfs}} {{.HostConfig.Mounts}} {{.SizeRw}}",
+    ] {
+        same(&["inspect", "-f", template, "box"]);
+    }
+    for template in [
+        "{{.Config.Labels}} {{.Config.Healthcheck}} {{.Config.ExposedPorts}} {{.RepoDigests}} {{.Variant}}",
+        "{{.Author}}|{{.Config.Volumes}} {{.Config.OnBuild}}",
+    ] {
+        same(&["image", "inspect", "-f", template, "busybox"]);
+    }
+    same(&[
+        "volume",
+        "inspect",
+        "-f",
+        "{{.Labels}} {{.Options}} {{.Status}} {{.UsageData}}",
+        "store",
+    ]);
+    same(&[
+        "network",
+        "inspect",
+        "-f",
+        "{{.Labels}} {{.IPAM.Options}} {{.Options.nothing}}",
+        "none",
+    ]);
+    same(&["inspect", "-f", "{{.Labels}} {{.Labels.x}}", "store"]);
+    let attribute = "{{.Action}} {{.Actor.Attributes.exitCode}}";
+    same(&["events", "--since", "0", "--until", "1", "--format", attribute]);
+    let past = [
+        "events",
+        "--since",
+        "10m",
+        "--until",
+        "0s",
+        "--filter",
+        "type=volume",
+        "--format",
+        attribute,
+    ];
+    assert_eq!(daemon.corten(past).ok(), "create <no value>");
+    same(&["ps", "--format", "table {{.Names}}\t{{.Label \"a.b\"}}"]);
+    for words in [
+        ["inspect", "-f", "{{", "box"],
+        ["events", "--until", "1", "--format={{"],
+    ] {
+        assert_eq!(daemon.corten(words).code, daemon.docker(words).code, "{words:?}");
+    }
+}
+
+#[test]
 fn both_clients_fail_the_same() {
     let daemon = daemon();
     for words in [
@@ -71,6 +138,11 @@ fn both_clients_fail_the_same() {
         "kill nothing",
         "tag nothing x",
         "top nothing",
+        "system prune -f --volumes --filter until=1h",
+        "container prune -f --filter until=perhaps",
+        "kill -s NOTHING nothing",
+        "exec -w relative nothing true",
+        "events --since 2 --until 1",
     ] {
         let (theirs, ours) = (daemon.docker(words), daemon.corten(words));
         assert_eq!(theirs.code, ours.code, "{words}: {ours:?}");
