@@ -55,7 +55,7 @@ async fn version(session: Session, matches: Matches) -> Outcome {
             ("Os", "linux"),
             ("Arch", architecture()),
             ("BuildTime", ""),
-            ("Context", "default"),
+            ("Context", session.context.as_str()),
         ]);
         let server = match &answer {
             Ok((_, server)) => {
@@ -80,7 +80,7 @@ async fn version(session: Session, matches: Matches) -> Outcome {
     let _ = writeln!(text, " API version:       {used}{downgraded}");
     let _ = writeln!(text, " Git commit:        {}", cli::build());
     let _ = writeln!(text, " OS/Arch:           linux/{}", architecture());
-    let _ = writeln!(text, " Context:           default");
+    let _ = writeln!(text, " Context:           {}", session.context);
     out!("{text}");
     let (_, server) = answer?;
     out!("{}", server_text(&server));
@@ -151,8 +151,9 @@ async fn info(session: Session, matches: Matches) -> Outcome {
         return Ok(0);
     }
     out!(
-        "Client:\n Version:    {}\n Context:    default\n Debug Mode: false\n\nServer:\n",
-        env!("CARGO_PKG_VERSION")
+        "Client:\n Version:    {}\n Context:    {}\n Debug Mode: false\n\nServer:\n",
+        env!("CARGO_PKG_VERSION"),
+        session.context
     );
     let info = session.client().await?.info().await?;
     out!("{}", info_text(&info));
@@ -476,6 +477,12 @@ pub static PRUNE: Command = Command {
 };
 
 async fn prune(session: Session, matches: Matches) -> Outcome {
+    // Volumes have no such age.
+    if matches.on("volumes") && matches.list("filter").any(|filter| filter.starts_with("until=")) {
+        return Err(Failure::new(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
+    }
     let images = match matches.on("all") {
         true => "all images without at least one container associated to them",
         false => "all dangling images",
@@ -496,9 +503,7 @@ async fn prune(session: Session, matches: Matches) -> Outcome {
     network::prune_now(&client, &matches).await?;
     let mut volumes = 0;
     if matches.on("volumes") {
-        let mut filters = filter::collect(matches.list("filter"));
-        // Volumes have no such age.
-        filters.remove("until");
+        let filters = filter::collect(matches.list("filter"));
         volumes = volume::prune_now(&client, &filters).await?;
     }
     let images = image::prune_now(&client, matches.on("all"), filter::collect(matches.list("filter"))).await?;

@@ -112,6 +112,21 @@ fn both_clients_say_the_same_about_contexts() {
 }
 
 #[test]
+fn what_is_told_of_the_client_names_the_context_in_use() {
+    let daemon = crate::daemon();
+    let socket = format!("host=unix://{}", daemon.socket().display());
+    daemon.corten(["context", "create", "mine", "--docker", &socket]).ok();
+    for words in [
+        ["--context", "mine", "version", "--format", "{{.Client.Context}}"].as_slice(),
+        &["--context", "mine", "version"],
+        &["--context", "mine", "info"],
+    ] {
+        let text = run(daemon.corten_command(words).env_remove("DOCKER_HOST")).ok();
+        assert!(text.contains("mine"), "{words:?}: {text}");
+    }
+}
+
+#[test]
 fn a_context_in_a_zip_file_is_imported_as_well() {
     let daemon = setup().start();
     let directory = tempfile::tempdir().unwrap();
