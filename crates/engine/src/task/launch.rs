@@ -299,6 +299,7 @@ fn request(
         user: record.config.user.clone(),
         additional_groups: groups,
         create_working_directory: true,
+        traces: true,
         handed: Vec::new(),
         owners: user_namespace::owners(context, record, &mounts::WRITTEN),
         stdio: Stdio {

@@ -34,7 +34,7 @@ use crate::{
     rootfs::{
         devices, mask,
         mounts::{self, Sources},
-        pivot,
+        pivot, traces,
     },
     shim::protocol::Failure,
 };
@@ -126,6 +126,9 @@ fn become_program(
     mounts::cut_off()?;
     let root = mounts::assemble(&plan, sources, &mut gate)?;
     gate.enter_cgroup()?;
+    if plan.traces {
+        traces::leave(root.as_fd());
+    }
     devices::make(&plan, root.as_fd())?;
     let terminal = plan
         .terminal

@@ -97,6 +97,7 @@ pub(crate) struct ChildPlan {
     pub masked: Vec<PathBuf>,
     pub read_only: Vec<PathBuf>,
     pub read_only_root: bool,
+    pub traces: bool,
     pub user: String,
     pub additional_groups: Vec<String>,
     pub working_directory: PathBuf,
@@ -409,6 +410,7 @@ fn child_plan(
             .root()
             .as_ref()
             .is_some_and(|root| root.readonly().unwrap_or(false)),
+        traces: request.traces,
         user: request.user.clone(),
         additional_groups: request.additional_groups.clone(),
         working_directory: process.cwd().clone(),
@@ -720,6 +722,7 @@ mod tests {
             user: "web".to_owned(),
             additional_groups: Vec::new(),
             create_working_directory: false,
+            traces: false,
             handed: Vec::new(),
             owners: Vec::new(),
             stdio: Stdio::default(),

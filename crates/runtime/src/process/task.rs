@@ -33,6 +33,8 @@ pub struct TaskRequest {
     pub additional_groups: Vec<String>,
     /// Make the working directory in the root file system when it is missing.
     pub create_working_directory: bool,
+    /// Leave `/.dockerenv` and `/etc/mtab` in the root file system where they are missing.
+    pub traces: bool,
     /// Binds of the specification whose source is a detached mount that travels with the plan, in this order.
     pub handed: Vec<PathBuf>,
     /// Binds, by their targets, whose files are shown with other owners than the disk says.

@@ -9,4 +9,5 @@ pub mod owners;
 pub mod pivot;
 pub mod private;
 pub mod stranger;
+pub mod traces;
 pub mod view;

@@ -114,6 +114,7 @@ impl World {
             handed: Vec::new(),
             owners: Vec::new(),
             create_working_directory: false,
+            traces: false,
             stdio: Stdio {
                 log: Some(LogFile {
                     format: LogFormat::Json {

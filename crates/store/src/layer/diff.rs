@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, fgetxattr, lgetxattr, openat, statx},
+    fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, fgetxattr, lgetxattr, openat, readlinkat, statx},
     io::Errno,
 };
 
@@ -48,6 +48,8 @@ const MADE_FILES: [&[u8]; 5] = [
     b"/sbin/docker-init",
     b"/.dockerenv",
 ];
+/// And where it leads.
+const MADE_LINK: (&[u8], &[u8]) = (b"/etc/mtab", b"/proc/mounts");
 const MADE_DIRECTORIES: [&[u8]; 10] = [
     b"/dev",
     b"/dev/mqueue",
@@ -285,6 +287,9 @@ fn capability(directory: BorrowedFd, name: &CStr) -> Option<Vec<u8>> {
 fn made_by_engine(parent: BorrowedFd, name: &CStr, path: &[u8], new: &Statx, old: Option<&Statx>) -> bool {
     match kind(new) {
         FileType::RegularFile => MADE_FILES.contains(&path) && old.is_none() && new.stx_size == 0,
+        FileType::Symlink if path == MADE_LINK.0 && old.is_none() => {
+            readlinkat(parent, name, Vec::new()).is_ok_and(|target| target.to_bytes() == MADE_LINK.1)
+        }
         FileType::Directory if MADE_DIRECTORIES.contains(&path) => {
             let plain = (FileType::Directory.as_raw_mode() as u16 | 0o755, 0, 0);
             if ownership(new) != old.map_or(plain, ownership) {
@@ -450,7 +455,10 @@ mod tests {
 
     #[test]
     fn places_for_the_engines_mounts_are_no_change() {
-        let world = world("mkdir -p proc sys dev; touch etc/hosts etc/hostname etc/resolv.conf .dockerenv");
+        let world = world(
+            "mkdir -p proc sys dev; touch etc/hosts etc/hostname etc/resolv.conf .dockerenv; \
+                      ln -s /proc/mounts etc/mtab",
+        );
         assert_eq!(world.changes(), Vec::<String>::new());
         assert_eq!(world.names(), Vec::<String>::new());
         let world = self::world("mkdir -p proc sys dev; touch etc/hosts etc/own; touch dev/file");
