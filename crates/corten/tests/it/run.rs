@@ -98,6 +98,23 @@ fn what_the_daemon_refuses_is_125() {
         .corten("run --rm --network none --memory 1 busybox true")
         .fails(125);
     daemon.corten("run --no-such-flag busybox true").fails(125);
+    for (options, words) in [
+        // Were it 404, the client would look for the image elsewhere.
+        ("--volumes-from nothing", "No such container: nothing"),
+        ("--runtime kata", "unknown or invalid runtime name: kata"),
+        (
+            "--isolation hyperv",
+            "Invalid isolation: \"hyperv\" - linux only supports 'default'",
+        ),
+    ] {
+        let error = daemon
+            .docker(&format!("create --network none {options} busybox true"))
+            .fails(1);
+        assert!(
+            error.starts_with(&format!("Error response from daemon: {words}")),
+            "{error}"
+        );
+    }
     daemon.assert_nothing_remains();
 }
 

@@ -75,6 +75,44 @@ fn no_new_privileges_is_set_on_request_only() {
 }
 
 #[test]
+fn programs_find_out_that_they_are_in_a_container() {
+    let daemon = daemon();
+    let script = "ls -l /.dockerenv | cut -c1-10; readlink /etc/mtab; mount >/dev/null && echo mounted";
+    for options in ["", "--read-only", "-u 1000"] {
+        assert_eq!(
+            sh(&daemon, options, script).ok(),
+            "-rwxr-xr-x\n/proc/mounts\nmounted",
+            "{options}"
+        );
+    }
+    // It is no change of the user's.
+    daemon.docker("run --name box --network none busybox true").ok();
+    assert_eq!(daemon.docker("diff box").ok(), "");
+    assert_eq!(
+        daemon.docker("ps -as --format {{.Size}}").ok().split(' ').next(),
+        Some("0B")
+    );
+    daemon.docker("commit box made").ok();
+    let image = daemon.docker("image inspect made").json()[0].clone();
+    assert_eq!(
+        image["RootFS"]["Layers"].as_array().unwrap().len(),
+        1,
+        "nothing to keep"
+    );
+}
+
+#[test]
+fn what_means_nothing_to_the_host_is_discarded_aloud() {
+    let daemon = daemon();
+    let output = sh(&daemon, "--security-opt label=type:some_t", "echo runs");
+    assert_eq!(output.text(), "runs");
+    assert!(
+        output.error().contains("WARNING: SELinux label discarded"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn secrets_of_the_kernel_are_masked() {
     let daemon = daemon();
     for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list"] {

@@ -29,7 +29,10 @@ pub fn check(options: &mut CreateOptions, host: &Host) -> Result<Vec<String>> {
         asked.cap_add.as_deref().unwrap_or_default(),
         asked.cap_drop.as_deref().unwrap_or_default(),
     )?;
-    security::parse(asked.security_opt.as_deref().unwrap_or_default())?;
+    let security = security::parse(asked.security_opt.as_deref().unwrap_or_default())?;
+    let discarded = security.discarded.iter();
+    warnings
+        .extend(discarded.map(|what| format!("{what} discarded: it means nothing to this host's kernel or daemon")));
     for limit in asked.ulimits.iter().flatten() {
         resources::ulimit(limit)?;
     }
@@ -43,20 +46,18 @@ pub fn check(options: &mut CreateOptions, host: &Host) -> Result<Vec<String>> {
 fn absent(options: &CreateOptions) -> Result<()> {
     let host = &options.host_config;
     let runtime = host.runtime.as_deref().unwrap_or_default();
-    let missing = [
-        (
-            !matches!(runtime, "" | "runc" | "corten" | "io.containerd.runc.v2"),
-            "another runtime",
-        ),
-        (
-            !matches!(host.isolation.as_str(), "" | "default"),
-            "isolation technologies",
-        ),
-        (!host.cgroup.is_empty(), "sharing a cgroup"),
-    ];
-    match missing.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(Error::not_implemented(what)),
-        None => Ok(()),
+    if !matches!(runtime, "" | "runc" | "corten" | "io.containerd.runc.v2") {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {runtime}")));
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "Invalid isolation: {:?} - linux only supports 'default'",
+            host.isolation
+        )));
+    }
+    match host.cgroup.is_empty() {
+        true => Ok(()),
+        false => Err(Error::not_implemented("sharing a cgroup")),
     }
 }
 
@@ -176,6 +177,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_what_works_today() {
-        assert!(refusal(|host| host.runtime = Some("kata".to_owned())).contains("another runtime"));
+        assert!(
+            refusal(|host| host.runtime = Some("kata".to_owned())).contains("unknown or invalid runtime name: kata")
+        );
     }
 }

@@ -9,7 +9,9 @@ pub fn taken_over(wishes: &[String], table: &Table) -> Result<Vec<MountPoint>> {
     let mut all: Vec<MountPoint> = Vec::new();
     for wish in wishes {
         let (name, writable) = parse(wish)?;
-        let record = table.find(name)?.record();
+        // Not 404: that would be the image, which clients would go and fetch.
+        let found = table.find(name).map_err(|error| Error::invalid(error.to_string()));
+        let record = found?.record();
         for point in record.mounts.iter().filter(|point| point.kind != "tmpfs") {
             let mut point = point.clone();
             point.writable &= writable;

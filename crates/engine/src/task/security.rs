@@ -1,4 +1,6 @@
 //! `--security-opt`: what else stands between a container and the kernel.
+use std::fs;
+
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +12,8 @@ pub struct SecurityOptions {
     pub named_seccomp: bool,
     /// The container may make cgroups of its own beneath its own.
     pub writable_cgroups: bool,
+    /// What was asked for, and has no meaning on this host.
+    pub discarded: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -43,13 +47,21 @@ pub fn parse(options: &[String]) -> Result<SecurityOptions> {
                 }
             }
             "apparmor" if value == "unconfined" => {}
-            "apparmor" => return Err(Error::not_implemented(format!("AppArmor profile {value:?}: AppArmor"))),
+            "apparmor" if host_has_apparmor() => {
+                return Err(Error::not_implemented(format!("AppArmor profile {value:?}: AppArmor")));
+            }
+            "apparmor" => parsed.discarded.push("AppArmor profile"),
             "label" if value == "disable" => {}
-            "label" => return Err(Error::not_implemented(format!("SELinux label {value:?}: SELinux"))),
+            // As Docker's daemon without `selinux-enabled`, which is the only one that we can be.
+            "label" => parsed.discarded.push("SELinux label"),
             _ => return Err(Error::invalid(format!("invalid --security-opt 2: {option:?}"))),
         }
     }
     Ok(parsed)
+}
+
+fn host_has_apparmor() -> bool {
+    fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|enabled| enabled.starts_with('Y'))
 }
 
 fn boolean(option: &str, value: &str) -> Result<bool> {
@@ -78,15 +90,19 @@ mod tests {
     }
 
     #[test]
+    fn what_means_nothing_here_is_discarded_aloud() {
+        let parsed = options(&["label=type:x", "label=disable"]).expect("known");
+        assert_eq!(parsed.discarded, ["SELinux label"]);
+        match options(&["apparmor=mine"]) {
+            Ok(parsed) => assert_eq!(parsed.discarded, ["AppArmor profile"]),
+            Err(_) => assert!(host_has_apparmor()),
+        }
+    }
+
+    #[test]
     fn nothing_is_silently_ignored() {
         assert!(options(&["apparmor=unconfined", "label=disable"]).is_ok());
-        for bad in [
-            "foo",
-            "foo=bar",
-            "apparmor=mine",
-            "label=type:x",
-            "no-new-privileges=perhaps",
-        ] {
+        for bad in ["foo", "foo=bar", "no-new-privileges=perhaps"] {
             assert!(options(&[bad]).is_err(), "{bad}");
         }
     }
