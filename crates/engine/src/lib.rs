@@ -87,6 +87,7 @@ pub mod image {
     pub mod save;
     pub mod service;
     pub mod view;
+    pub mod words;
 }
 pub mod log {
     pub mod archive;

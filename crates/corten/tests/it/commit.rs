@@ -129,6 +129,36 @@ fn instructions_change_what_the_image_says() {
 }
 
 #[test]
+fn instructions_see_the_variables_of_the_container() {
+    let daemon = daemon();
+    daemon
+        .docker("run --name box --network none -e PATH=/bin -e A=1 busybox true")
+        .ok();
+    let changes = [
+        "commit",
+        "-c",
+        "ENV PATH=/opt:$PATH B=${A}${NONE:-2}",
+        "-c",
+        "WORKDIR /srv/$B",
+        "-c",
+        "# nothing",
+    ];
+    daemon
+        .docker([changes.as_slice(), &["box", "changed:1"]].concat().as_slice())
+        .ok();
+    let config = daemon.docker("image inspect changed:1").json()[0]["Config"].clone();
+    assert_eq!(config["Env"], json!(["PATH=/opt:/bin", "A=1", "B=12"]));
+    assert_eq!(config["WorkingDir"], "/srv/12");
+    for (change, error) in [
+        ("STOPSIGNAL NOTHING", "invalid signal: NOTHING"),
+        ("USER", "USER requires exactly one argument"),
+    ] {
+        let answer = daemon.docker(["commit", "-c", change, "box"]).fails(1);
+        assert_eq!(answer, format!("Error response from daemon: {error}"));
+    }
+}
+
+#[test]
 fn the_body_goes_before_what_the_container_has() {
     let daemon = daemon();
     daemon

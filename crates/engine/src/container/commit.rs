@@ -113,7 +113,8 @@ pub async fn commit(
 /// What was asked for, then what the container has beyond that.
 fn image_config(options: &CommitOptions, container: &ContainerConfig) -> Result<Map<String, Value>> {
     let unreadable = |error| Error::invalid("the configuration cannot be read").because(error);
-    let asked = options.config.clone().unwrap_or_default();
+    // Instructions go on from what the client sends: from what the container has where it sends nothing.
+    let asked = options.config.as_ref().unwrap_or(container);
     let Value::Object(mut asked) = serde_json::to_value(asked).map_err(unreadable)? else {
         return Err(Error::invalid("the configuration is no object"));
     };

@@ -1,21 +1,37 @@
 //! Dockerfile instructions that only change an image's configuration: the `--change` of `import` and `commit`.
 //!
 //! The configuration is a JSON object in Docker's words, so that fields which the OCI type lacks are kept.
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
     error::{Error, Result},
-    image::duration::nanoseconds,
+    image::{
+        duration::nanoseconds,
+        words::{Variables, one_word, words},
+    },
+    signal,
 };
 
 /// Applies one instruction, such as `CMD ["sh"]`.
 pub fn apply(config: &mut Map<String, Value>, line: &str) -> Result<()> {
     let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(());
+    }
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (word, rest) = (word.to_ascii_uppercase(), rest.trim());
     if rest.is_empty() && !matches!(word.as_str(), "CMD" | "ENTRYPOINT") {
-        return Err(Error::invalid(format!("{word} requires at least one argument")));
+        let wanted = match word.as_str() {
+            "STOPSIGNAL" | "USER" | "WORKDIR" => "exactly one argument",
+            _ => "at least one argument",
+        };
+        return Err(Error::invalid(format!("{word} requires {wanted}")));
     }
+    let before = environment(config);
+    let variables = |name: &str| before.get(name).cloned();
+    let variables: Variables = &variables;
     match word.as_str() {
         "CMD" => set(config, "Cmd", command(config, rest)?),
         "ENTRYPOINT" => set(config, "Entrypoint", command(config, rest)?),
@@ -25,17 +41,17 @@ pub fn apply(config: &mut Map<String, Value>, line: &str) -> Result<()> {
             set(config, "Shell", shell);
         }
         "ENV" => {
-            for (key, value) in pairs("ENV", rest)? {
+            for (key, value) in pairs("ENV", rest, variables)? {
                 set_environment(config, &key, &value);
             }
         }
         "LABEL" => {
-            for (key, value) in pairs("LABEL", rest)? {
+            for (key, value) in pairs("LABEL", rest, variables)? {
                 object(config, "Labels").insert(key, value.into());
             }
         }
         "EXPOSE" => {
-            for port in words(rest)? {
+            for port in words(rest, variables)? {
                 for port in ports(&port)? {
                     object(config, "ExposedPorts").insert(port, json!({}));
                 }
@@ -44,19 +60,23 @@ pub fn apply(config: &mut Map<String, Value>, line: &str) -> Result<()> {
         "VOLUME" => {
             let volumes = match exec_form(rest) {
                 Some(Value::Array(volumes)) => volumes.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-                _ => words(rest)?,
+                _ => words(rest, variables)?,
             };
             for volume in volumes {
                 object(config, "Volumes").insert(volume, json!({}));
             }
         }
-        "USER" => set(config, "User", one("USER", rest)?.into()),
+        "USER" => set(config, "User", one("USER", rest, variables)?.into()),
         "WORKDIR" => {
             let before = config.get("WorkingDir").and_then(Value::as_str).unwrap_or_default();
-            let directory = join(before, &one("WORKDIR", rest)?);
+            let directory = join(before, &one("WORKDIR", rest, variables)?);
             set(config, "WorkingDir", directory.into());
         }
-        "STOPSIGNAL" => set(config, "StopSignal", one("STOPSIGNAL", rest)?.into()),
+        "STOPSIGNAL" => {
+            let signal = one("STOPSIGNAL", rest, variables)?;
+            signal::parse(&signal)?;
+            set(config, "StopSignal", signal.into());
+        }
         "ONBUILD" => {
             let triggers = config.entry("OnBuild").or_insert_with(|| json!([]));
             if let Some(triggers) = triggers.as_array_mut() {
@@ -82,6 +102,13 @@ fn object<'a>(config: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<Stri
         *entry = json!({});
     }
     entry.as_object_mut().expect("made one above")
+}
+
+/// The variables that an instruction sees: those that were there before it.
+fn environment(config: &Map<String, Value>) -> BTreeMap<String, String> {
+    let variables = config.get("Env").and_then(Value::as_array).into_iter().flatten();
+    let pairs = variables.filter_map(|variable| variable.as_str()?.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn set_environment(config: &mut Map<String, Value>, key: &str, value: &str) {
@@ -121,14 +148,14 @@ fn exec_form(rest: &str) -> Option<Value> {
 }
 
 /// `a=b "c d"=e`, or `a the rest`.
-fn pairs(instruction: &str, rest: &str) -> Result<Vec<(String, String)>> {
-    let words = words(rest)?;
+fn pairs(instruction: &str, rest: &str, variables: Variables) -> Result<Vec<(String, String)>> {
+    let words = words(rest, variables)?;
     let first_has_value = words.first().is_some_and(|word| word.contains('='));
     if !first_has_value {
         let (key, value) = rest
             .split_once(char::is_whitespace)
             .ok_or_else(|| Error::invalid(format!("{instruction} must have two arguments")))?;
-        return Ok(vec![(key.to_owned(), value.trim().to_owned())]);
+        return Ok(vec![(key.to_owned(), one_word(value.trim(), variables)?)]);
     }
     let pair = |word: String| match word.split_once('=') {
         Some(("", _)) => Err(Error::invalid(format!("{instruction} names can not be blank"))),
@@ -140,36 +167,8 @@ fn pairs(instruction: &str, rest: &str) -> Result<Vec<(String, String)>> {
     words.into_iter().map(pair).collect()
 }
 
-/// Splits at white space, minding quotes and backslashes.
-fn words(text: &str) -> Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut current: Option<String> = None;
-    let mut quote = None;
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match (quote, letter) {
-            (Some(open), letter) if letter == open => quote = None,
-            (Some('\''), letter) => current.get_or_insert_default().push(letter),
-            (_, '\\') => current.get_or_insert_default().push(letters.next().unwrap_or('\\')),
-            (None, '"' | '\'') => {
-                quote = Some(letter);
-                current.get_or_insert_default();
-            }
-            (None, letter) if letter.is_whitespace() => words.extend(current.take()),
-            (_, letter) => current.get_or_insert_default().push(letter),
-        }
-    }
-    if quote.is_some() {
-        return Err(Error::invalid(
-            "unexpected end of statement while looking for matching quote",
-        ));
-    }
-    words.extend(current);
-    Ok(words)
-}
-
-fn one(instruction: &str, rest: &str) -> Result<String> {
-    match <[String; 1]>::try_from(words(rest)?) {
+fn one(instruction: &str, rest: &str, variables: Variables) -> Result<String> {
+    match <[String; 1]>::try_from(words(rest, variables)?) {
         Ok([word]) => Ok(word),
         Err(_) => Err(Error::invalid(format!("{instruction} requires exactly one argument"))),
     }
@@ -303,11 +302,31 @@ mod tests {
     }
 
     #[test]
+    fn variables_are_those_from_before_the_instruction() {
+        let config = changed(&[
+            "ENV A=1 B=$A",
+            "ENV A=2 C=${A}x D='$A'",
+            "# a comment",
+            "WORKDIR /srv/$A",
+            "LABEL of=$A",
+            "EXPOSE 808$A",
+            "CMD echo $A",
+        ]);
+        assert_eq!(config["Env"], json!(["A=2", "B=", "C=1x", "D=$A"]));
+        assert_eq!(config["WorkingDir"], "/srv/2");
+        assert_eq!(config["Labels"], json!({"of": "2"}));
+        assert_eq!(config["ExposedPorts"], json!({"8082/tcp": {}}));
+        assert_eq!(config["Cmd"][2], "echo $A");
+    }
+
+    #[test]
     fn other_instructions_are_refused() {
         for (line, message) in [
             ("FROM scratch", "FROM is not a valid change command"),
             ("RUN make", "RUN is not a valid change command"),
             ("ENV", "ENV requires at least one argument"),
+            ("USER", "USER requires exactly one argument"),
+            ("STOPSIGNAL SIGNAL", "invalid signal: SIGNAL"),
             (
                 "ENV A=1 B",
                 "Syntax error - can't find = in \"B\". Must be of the form: name=value",
