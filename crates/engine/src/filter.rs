@@ -4,12 +4,14 @@
 //! expressions, anywhere in the text.
 use std::collections::BTreeMap;
 
+use corten_network::model::PublishedPort;
 use jiff::Timestamp;
 use regex::Regex;
 
 use crate::{
     container::{
         record::Record,
+        state::State,
         view::{ContainerView, Filters},
     },
     error::{Error, Result},
@@ -228,7 +230,7 @@ impl ContainerFilter {
                 state.health.as_ref().map_or("none", |health| health.status.name()),
             )
             && self.exposes(record)
-            && self.publishes(record)
+            && self.publishes(state)
             && self.is_task != Some(true)
     }
 
@@ -263,9 +265,15 @@ impl ContainerFilter {
         self.networks.is_empty() || self.networks.iter().any(is_on)
     }
 
-    fn publishes(&self, record: &Record) -> bool {
-        let ports = || record.host_config.port_bindings.iter().flat_map(|ports| ports.keys());
-        self.publish.is_empty() || ports().any(|port| self.publish.iter().any(|range| range.contains(port)))
+    /// By ports of the host, those that were chosen for a container too.
+    fn publishes(&self, state: &State) -> bool {
+        let attached = state.attachment.iter();
+        let mut ports = attached.flat_map(|attachment| &attachment.ports);
+        let asked = |port: &PublishedPort| {
+            let wished = format!("{}/{}", port.host_port, port.protocol.name());
+            self.publish.iter().any(|range| range.contains(&wished))
+        };
+        self.publish.is_empty() || ports.any(asked)
     }
 
     fn exposes(&self, record: &Record) -> bool {

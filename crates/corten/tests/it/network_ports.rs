@@ -167,6 +167,16 @@ fn ranges_are_published_one_to_one() {
     let shown = daemon.docker("ps --format {{.Ports}}").ok();
     assert!(shown.contains("0.0.0.0:8004->9004/tcp"), "{shown}");
     assert!(shown.contains("127.0.0.1:7001->9001/udp"), "{shown}");
+    let found = |filter: &str| daemon.docker(["ps", "--format", "{{.Names}}", "--filter", filter]).ok();
+    for (filter, expected) in [
+        ("publish=8004", "web"),
+        ("publish=7000-7005/udp", "web"),
+        ("publish=9004", ""),
+        ("expose=9004", "web"),
+        ("expose=8004", ""),
+    ] {
+        assert_eq!(found(filter), expected, "{filter}");
+    }
     drop(servers);
 }
 
