@@ -293,10 +293,10 @@ fn since_and_until_bound_what_is_told() {
     }
     assert_eq!(names("until=0"), [""; 0]);
     assert_eq!(names(&format!("since={}&until={}", at(1), at(2))), ["two", "three"]);
-    daemon
-        .api()
-        .get(&format!("/events?since={}&until={}", at(2), at(0)))
-        .expect(400);
+    let (late, early) = (at(2), at(0));
+    let answer = daemon.api().get(&format!("/events?since={late}&until={early}"));
+    let expected = format!("`since` time ({late}) cannot be after `until` time ({early})");
+    assert_eq!(answer.expect(400).message(), expected);
 }
 
 #[test]

@@ -260,6 +260,17 @@ fn what_cannot_be_executed_says_why_and_has_its_exit_code() {
             assert!(output.text().contains(text), "{output:?}");
         }
     }
+    // What can be told from the request alone fails before there is a stream, so that the client shows why.
+    for output in [
+        daemon.docker("exec -w tmp box true"),
+        daemon.corten("exec -w tmp box true"),
+    ] {
+        let error = output.fails(1);
+        assert_eq!(
+            error,
+            "Error response from daemon: Cwd must be an absolute path: \"tmp\""
+        );
+    }
     // At a terminal too.
     let mut terminal = daemon.docker_terminal("exec -it box nosuch");
     terminal.wait_to_show("executable file not found in $PATH");

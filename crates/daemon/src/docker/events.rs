@@ -31,9 +31,12 @@ use crate::{
 pub async fn events(State(door): State<Door>, version: ApiVersion, query: Parameters) -> Result<Response, ApiError> {
     let (since, until) = (query.time("since")?, query.time("until")?);
     if since.zip(until).is_some_and(|(since, until)| until < since) {
-        return Err(ApiError::invalid(
-            "`since` time (`since`) cannot be after `until` time (`until`)",
-        ));
+        let asked = |name| query.text(name).unwrap_or_default();
+        return Err(ApiError::invalid(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            asked("since"),
+            asked("until")
+        )));
     }
     let filter = EventFilter::parse(&query.filters()?)?;
     // An end in the past without a beginning asks for everything that is remembered up to it.

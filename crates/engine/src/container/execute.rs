@@ -27,6 +27,12 @@ pub async fn create(context: &Context, handle: &Handle, options: ExecOptions) ->
     if options.argv.is_empty() {
         return Err(Error::invalid("No exec command specified"));
     }
+    if !options.working_dir.is_empty() && !options.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "Cwd must be an absolute path: {:?}",
+            options.working_dir
+        )));
+    }
     DetachKeys::parse(options.detach_keys.as_deref())?;
     let snapshot = handle.snapshot();
     check_exec(&handle.id, snapshot.state.phase)?;

@@ -48,7 +48,7 @@ pub async fn prune(context: &Arc<Context>, table: &Table, filters: &Filters) -> 
 
 /// RFC 3339, seconds since the epoch, or a duration before now (`1h30m`).
 pub fn moment(text: &str) -> Result<Timestamp> {
-    let refused = || Error::invalid(format!("invalid filter 'until={text}'"));
+    let refused = || Error::invalid(format!("failed to parse value as time or duration: {text:?}"));
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }

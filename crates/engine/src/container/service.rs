@@ -137,7 +137,9 @@ impl ContainerService {
     /// clients look for it right away.
     pub async fn kill(&self, reference: &str, signal: Option<String>) -> Result<()> {
         let name = signal.filter(|name| !name.is_empty());
-        let number = name.as_deref().map_or(Ok(signal::KILL), signal::parse)?;
+        let number = name.as_deref().map_or(Ok(signal::KILL), signal::parse);
+        let number =
+            number.map_err(|error| Error::new(error.kind(), format!("cannot kill container: {reference}: {error}")))?;
         let handle = self.table.find(reference)?;
         let exits = handle.snapshot().exits;
         handle.ask(|reply| Command::Signal { number, reply }).await?;
