@@ -119,6 +119,25 @@ fn force_removes_in_every_state() {
 }
 
 #[test]
+fn force_wins_over_those_who_start_it_again() {
+    let daemon = daemon();
+    for _ in 0..10 {
+        daemon
+            .docker("create --name box --network none busybox sleep 1000")
+            .ok();
+        thread::scope(|scope| {
+            for verb in ["start", "restart?t=0", "start", "restart?t=0"] {
+                let daemon = &daemon;
+                scope.spawn(move || while daemon.api().post(&format!("/containers/box/{verb}"), None).status != 404 {});
+            }
+            daemon.wait_for_status("box", "running");
+            daemon.api().delete("/containers/box?force=1").expect(204);
+        });
+    }
+    daemon.assert_nothing_remains();
+}
+
+#[test]
 fn many_are_removed_at_once_by_everybody() {
     let daemon = daemon();
     for number in 0..24 {

@@ -98,22 +98,40 @@ impl Supervised {
     }
 }
 
+/// How often a removal by force kills what somebody else starts again.
+const FORCED_ATTEMPTS: usize = 10;
+
 /// Kills it first where that is asked for.
 pub async fn remove(handle: &Handle, options: RemoveOptions) -> Result<()> {
+    if !options.force {
+        return ask(handle, options).await;
+    }
+    let mut removed = forced(handle, options).await;
+    for _ in 1..FORCED_ATTEMPTS {
+        let again = |error: &Error| error.kind() == Kind::Conflict && handle.snapshot().state.phase.is_up();
+        if !removed.as_ref().is_err_and(again) {
+            break;
+        }
+        // Another client's start or restart came between the end and the removal.
+        removed = forced(handle, options).await;
+    }
+    removed
+}
+
+async fn forced(handle: &Handle, options: RemoveOptions) -> Result<()> {
     let running = handle.snapshot().state.phase.is_up();
-    if options.force && running {
+    if running {
         let rests = |snapshot: &Snapshot| snapshot.removed || !snapshot.state.phase.is_up();
         stop::kill_all(handle, "cannot remove container", Some(options.volumes), rests).await?;
     }
-    match handle
-        .ask(|reply| Command::Remove {
-            volumes: options.volumes,
-            reply,
-        })
-        .await
-    {
+    match ask(handle, options).await {
         // Its end was its removal.
-        Err(error) if error.kind() == Kind::NotFound && options.force && running => Ok(()),
+        Err(error) if error.kind() == Kind::NotFound && running => Ok(()),
         removed => removed,
     }
+}
+
+async fn ask(handle: &Handle, options: RemoveOptions) -> Result<()> {
+    let volumes = options.volumes;
+    handle.ask(|reply| Command::Remove { volumes, reply }).await
 }
