@@ -54,7 +54,7 @@ pub enum Error {
     /// A daemon was started on demand and did not come up.
     #[error("cannot start the daemon: {reason} (its log is {log})")]
     NotStarted { reason: String, log: String },
-    #[error("error during connect: {doing}: {source}")]
+    #[error("error during connect: {doing}: {}", with_causes(.source))]
     Broken {
         doing: String,
         #[source]
@@ -68,6 +68,17 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// An error of a library, and why: its own sentence is often only where it happened.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 impl Error {
