@@ -38,5 +38,9 @@ corten rm -f one >/dev/null
 corten volume rm small large >/dev/null
 check 'nothing is left' '' "$(ls /var/lib/corten/active /var/lib/corten/volumes | grep -v : | head -c 100)"
 kill "$(cat /run/c.pid)"; sleep 1
+start --storage-opt overlay2.size=2m
+check 'a container that says nothing, full' 1 "$(full box dd if=/dev/zero of=/file bs=64k count=64)"
+check 'one that says more' 0 "$(full --storage-opt size=8m box dd if=/dev/zero of=/file bs=64k count=64)"
+kill "$(cat /run/c.pid)"; sleep 1
 [ $failed = 0 ] || tail -20 /tmp/log
 exit $failed

@@ -19,6 +19,8 @@ pub struct EngineConfig {
     pub log_driver: String,
     /// `max-size`, `max-file`, … of containers that do not say otherwise.
     pub log_options: BTreeMap<String, String>,
+    /// Bytes that a container may write where it does not say itself.
+    pub default_size: Option<u64>,
     /// Run an init as process 1 where the container does not say otherwise.
     pub init: bool,
     pub default_ulimits: Vec<Ulimit>,
@@ -148,6 +150,7 @@ impl Default for EngineConfig {
             cgroup_parent: None,
             log_driver: "json-file".to_owned(),
             log_options: BTreeMap::new(),
+            default_size: None,
             init: false,
             default_ulimits: Vec::new(),
             no_new_privileges: false,

@@ -1,10 +1,10 @@
 //! Sizes of containers and of volumes: project quotas where the file system has them, one clear error elsewhere.
 use std::{fs::File, path::Path, process::Command};
 
-use corten_testkit::daemon::names_in;
+use corten_testkit::{daemon::names_in, image};
 use serde_json::json;
 
-use crate::daemon;
+use crate::{daemon, setup};
 
 /// What `ci/guest/run` ends with when the machine lacks something that it needs.
 const NOT_HERE: i32 = 2;
@@ -36,6 +36,20 @@ fn a_size_that_cannot_be_kept_is_refused_and_leaves_nothing() {
         "{error}"
     );
     assert_eq!(names_in(&daemon.data_root().join("volumes")), Vec::<String>::new());
+}
+
+#[test]
+fn the_daemons_own_size_is_for_containers_that_say_nothing() {
+    let daemon = setup().arguments("--storage-opt overlay2.size=10m").start();
+    daemon.load(&image::busybox());
+    let answer = daemon.docker("create --network none busybox");
+    if counts_by_project(&answer) {
+        println!("skipped: the disk has project quotas");
+        return;
+    }
+    let error = answer.fails(1);
+    assert!(error.contains("storage option size: the size of"), "{error}");
+    daemon.assert_nothing_remains();
 }
 
 #[test]

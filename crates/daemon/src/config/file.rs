@@ -56,6 +56,7 @@ pub struct File {
     pub proxies: Proxies,
     pub exec_opts: Vec<String>,
     pub storage_driver: Option<String>,
+    pub storage_opts: Vec<String>,
     pub userns_remap: Option<String>,
     pub live_restore: Option<bool>,
     pub shutdown_timeout: Option<i64>,
@@ -93,7 +94,7 @@ pub struct Proxies {
 }
 
 /// The keys of [`File`]; those about networks are in `network_file`.
-const KNOWN_KEYS: [&str; 47] = [
+const KNOWN_KEYS: [&str; 48] = [
     "hosts",
     "data-root",
     "exec-root",
@@ -125,6 +126,7 @@ const KNOWN_KEYS: [&str; 47] = [
     "proxies",
     "exec-opts",
     "storage-driver",
+    "storage-opts",
     "userns-remap",
     "live-restore",
     "shutdown-timeout",
@@ -143,16 +145,18 @@ const KNOWN_KEYS: [&str; 47] = [
     "validate",
 ];
 /// Keys that are accepted and change nothing, because what they are about does not exist here or is always so.
-const IDLE_KEYS: [&str; 9] = [
+const IDLE_KEYS: [&str; 10] = [
     "containerd",
     "containerd-namespace",
     "containerd-plugin-namespace",
     "experimental",
     "builder",
-    "storage-opts",
     "init-path",
     "swarm-default-advertise-addr",
     "network-diagnostic-port",
+    "node-generic-resources",
+    // The oldest version is served anyway.
+    "min-api-version",
 ];
 /// Keys of dockerd's whose absence an operator would miss.
 const ABSENT_KEYS: [&str; 1] = ["authorization-plugins"];

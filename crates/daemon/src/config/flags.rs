@@ -161,7 +161,7 @@ pub struct Flags {
     /// The init is built in: accepted, changes nothing
     #[arg(long, value_name = "PATH")]
     pub init_path: Option<String>,
-    /// The storage driver has no options: accepted, changes nothing
+    /// Option of the storage driver: overlay2.size=SIZE, for containers that say nothing of their size
     #[arg(long = "storage-opt", value_name = "OPTION")]
     pub storage_opts: Vec<String>,
     /// There are no experimental features to switch: accepted, changes nothing
@@ -222,6 +222,7 @@ impl Flags {
             ("cpu-rt-runtime", one(&self.cpu_rt_runtime)),
             ("cdi-spec-dirs", list(&self.cdi_spec_dirs)),
             ("storage-driver", one(&self.storage_driver)),
+            ("storage-opts", list(&self.storage_opts)),
             ("userns-remap", one(&self.userns_remap)),
             ("live-restore", one(&self.live_restore)),
             ("shutdown-timeout", one(&self.shutdown_timeout)),

@@ -10,6 +10,7 @@ use corten_engine::{
     config::{EngineConfig, Live, Share},
     log::options,
     task::security::Seccomp,
+    volume::options::bytes,
 };
 use serde_json::Value;
 
@@ -147,6 +148,7 @@ fn engine(flags: &Flags, file: File, live: Live, run_root: PathBuf) -> Result<En
         cgroup_parent: cgroup_parent.filter(|parent| !parent.is_empty()),
         log_driver,
         log_options,
+        default_size: default_size(&either(&flags.storage_opts, &file.storage_opts))?,
         init: flags.init.or(file.init).unwrap_or(false),
         default_ulimits,
         no_new_privileges: flags.no_new_privileges.or(file.no_new_privileges).unwrap_or(false),
@@ -249,6 +251,22 @@ fn check_exec_options(options: &[String]) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Bytes that a container may write where it does not say itself.
+fn default_size(options: &[String]) -> Result<Option<u64>, ConfigError> {
+    let mut size = None;
+    for option in options {
+        match pair("storage-opt", option)? {
+            (key, value) if key == "overlay2.size" => {
+                let bytes = bytes(&value).filter(|bytes| *bytes > 0);
+                size = Some(bytes.ok_or_else(|| invalid("storage-opt", format!("invalid size: '{value}'")))?);
+            }
+            (key, _) if key == "overlay2.override_kernel_check" => {}
+            (key, _) => return Err(invalid("storage-opt", format!("overlay2: unknown option {key}"))),
+        }
+    }
+    Ok(size)
+}
+
 fn seccomp(profile: Option<&str>) -> Result<Seccomp, ConfigError> {
     match profile {
         None | Some("" | "builtin") => Ok(Seccomp::Default),
@@ -316,6 +334,16 @@ mod tests {
         let limited = load(&["--default-ulimit", "nofile=10:20"], "").unwrap();
         assert_eq!(limited.engine.default_ulimits[0].hard, 20);
         assert_eq!(config.log.level, tracing::Level::DEBUG);
+    }
+
+    #[test]
+    fn options_of_the_storage_driver_are_its_own() {
+        let size = |arguments: &[&str], file: &str| load(arguments, file).unwrap().engine.default_size;
+        assert_eq!(size(&[], ""), None);
+        assert_eq!(size(&["--storage-opt", "overlay2.size=10M"], ""), Some(10 << 20));
+        assert_eq!(size(&[], r#"{"storage-opts": ["overlay2.size=1G"]}"#), Some(1 << 30));
+        assert!(refusal(&["--storage-opt", "overlay2.size=big"], "").contains("invalid size: 'big'"));
+        assert!(refusal(&["--storage-opt", "dm.fs=xfs"], "").contains("overlay2: unknown option dm.fs"));
     }
 
     #[test]

@@ -198,12 +198,13 @@ fn make_parts(context: &Context, record: &mut Record, asked: Vec<Asked>, claims:
         .store
         .prepare_active(&record.id, &record.layers)
         .map_err(|error| Error::system("cannot make the container's writable layer").because(error))?;
-    for (key, value) in record.host_config.storage_opt.iter().flatten() {
-        // Checked before anything was made.
-        if let (true, Some(size)) = (key.eq_ignore_ascii_case("size"), bytes(value)) {
-            let limited = context.store.limit_active(&record.id, size);
-            limited.map_err(|error| Error::invalid("storage option size").because(error))?;
-        }
+    let options = record.host_config.storage_opt.iter().flatten();
+    let mut sizes = options.filter(|(key, _)| key.eq_ignore_ascii_case("size"));
+    // What was asked for was checked before anything was made.
+    let own = sizes.next().and_then(|(_, value)| bytes(value));
+    if let Some(size) = own.or(context.config.default_size) {
+        let limited = context.store.limit_active(&record.id, size);
+        limited.map_err(|error| Error::invalid("storage option size").because(error))?;
     }
     for asked in asked {
         make_mount(context, record, asked, claims)?;
