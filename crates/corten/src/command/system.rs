@@ -7,12 +7,13 @@ use corten_api::types::system::{ComponentVersion, DiskUsage, Info, Version};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
 use crate::cli;
+use crate::command::inspect::UNPARSABLE;
 use crate::command::{confirm, container, filter, image, network, ps, volume};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::{self, Listing};
-use crate::template::evaluate;
-use crate::template::value::Value;
+use crate::template::value::{Nil, Value};
+use crate::template::{evaluate, parse};
 use crate::units;
 
 const FORMAT: Flag = Flag::single("format", "string", "'json' or a template in Go's language");
@@ -46,17 +47,7 @@ async fn version(session: Session, matches: Matches) -> Outcome {
     let used = answer.as_ref().map_or(API_VERSION, |(used, _)| used).to_string();
     if let Some(format) = matches.some("format") {
         let template = if format == "json" { "{{json .}}" } else { format };
-        let client = Value::map([
-            ("Version", env!("CARGO_PKG_VERSION")),
-            ("ApiVersion", used.as_str()),
-            ("DefaultAPIVersion", API_VERSION),
-            ("GitCommit", cli::build()),
-            ("GoVersion", ""),
-            ("Os", "linux"),
-            ("Arch", architecture()),
-            ("BuildTime", ""),
-            ("Context", session.context.as_str()),
-        ]);
+        let client = Value::map(client_version(&session, &used)).with_silent("Platform", Value::Nil(Nil::Pointer));
         let server = match &answer {
             Ok((_, server)) => {
                 let json = serde_json::to_string(server).expect("wire documents have string keys only");
@@ -64,10 +55,8 @@ async fn version(session: Session, matches: Matches) -> Outcome {
             }
             Err(_) => Value::Null,
         };
-        outln!(
-            "{}",
-            evaluate::render(template, &Value::map([("Client", client), ("Server", server)]))?
-        );
+        let text = render(template, &Value::map([("Client", client), ("Server", server)]))?;
+        outln!("{text}");
         return answer.map(|_| 0).map_err(Failure::from);
     }
     let mut text = String::from("Client:\n");
@@ -139,14 +128,44 @@ pub static INFO: Command = Command {
     run: |session, matches| Box::pin(info(session, matches)),
 };
 
+/// What `version` and `info` say of this program, which speaks the API's version `used`.
+fn client_version(session: &Session, used: &str) -> [(&'static str, Value); 9] {
+    [
+        ("Version", env!("CARGO_PKG_VERSION")),
+        ("ApiVersion", used),
+        ("DefaultAPIVersion", API_VERSION),
+        ("GitCommit", cli::build()),
+        ("GoVersion", ""),
+        ("Os", "linux"),
+        ("Arch", architecture()),
+        ("BuildTime", ""),
+        ("Context", session.context.as_str()),
+    ]
+    .map(|(name, text)| (name, Value::from(text)))
+}
+
+/// A template that is none has an exit code of its own, as with docker.
+fn render(template: &str, value: &Value) -> Result<String, Failure> {
+    let unparsable = |reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE);
+    let template = parse::parse(template).map_err(unparsable)?;
+    Ok(evaluate::execute(&template, value)?)
+}
+
 async fn info(session: Session, matches: Matches) -> Outcome {
     if let Some(format) = matches.some("format") {
-        let bytes = session.client().await?.info_raw().await?;
-        let value: Value = serde_json::from_slice(&bytes)
+        let client = session.client().await?;
+        let bytes = client.info_raw().await?;
+        let mut value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Failure::new(format!("cannot understand the daemon: {error}")))?;
+        if let Value::Map(members) = &mut value {
+            let mut own = vec![("Debug", Value::Bool(false))];
+            own.extend(client_version(&session, &client.version()));
+            own.extend([("Plugins", Value::List(Vec::new())), ("Warnings", Value::Null)]);
+            members.push(("ClientInfo".to_string(), Value::map(own)));
+        }
         outln!(
             "{}",
-            evaluate::render(if format == "json" { "{{json .}}" } else { format }, &value)?
+            render(if format == "json" { "{{json .}}" } else { format }, &value)?
         );
         return Ok(0);
     }

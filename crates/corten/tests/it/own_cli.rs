@@ -117,9 +117,17 @@ fn templates_see_what_dockers_types_have() {
     ];
     assert_eq!(daemon.corten(past).ok(), "create <no value>");
     same(&["ps", "--format", "table {{.Names}}\t{{.Label \"a.b\"}}"]);
+    same(&[
+        "info",
+        "-f",
+        "{{.ClientInfo.Debug}} {{.ClientInfo.Os}} {{.ClientInfo.Context}}",
+    ]);
+    same(&["version", "-f", "{{.Client.Platform}} {{.Client.Os}} {{.Server.Os}}"]);
     for words in [
-        ["inspect", "-f", "{{", "box"],
-        ["events", "--until", "1", "--format={{"],
+        ["inspect", "-f", "{{", "box"].as_slice(),
+        &["events", "--until", "1", "--format={{"],
+        &["info", "-f", "{{"],
+        &["version", "-f", "{{"],
     ] {
         assert_eq!(daemon.corten(words).code, daemon.docker(words).code, "{words:?}");
     }
