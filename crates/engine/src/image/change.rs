@@ -22,11 +22,13 @@ pub fn apply(config: &mut Map<String, Value>, line: &str) -> Result<()> {
     }
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (word, rest) = (word.to_ascii_uppercase(), rest.trim());
-    if rest.is_empty() && !matches!(word.as_str(), "CMD" | "ENTRYPOINT") {
-        let wanted = match word.as_str() {
-            "STOPSIGNAL" | "USER" | "WORKDIR" => "exactly one argument",
-            _ => "at least one argument",
-        };
+    let wanted = match word.as_str() {
+        "CMD" | "ENTRYPOINT" => None,
+        "STOPSIGNAL" | "USER" | "WORKDIR" => Some("exactly one argument"),
+        "ENV" | "EXPOSE" | "HEALTHCHECK" | "LABEL" | "ONBUILD" | "SHELL" | "VOLUME" => Some("at least one argument"),
+        _ => return Err(Error::invalid(format!("{word} is not a valid change command"))),
+    };
+    if let (Some(wanted), "") = (wanted, rest) {
         return Err(Error::invalid(format!("{word} requires {wanted}")));
     }
     let before = environment(config);
@@ -87,7 +89,7 @@ pub fn apply(config: &mut Map<String, Value>, line: &str) -> Result<()> {
             let check = health_check(rest)?;
             set(config, "Healthcheck", check);
         }
-        _ => return Err(Error::invalid(format!("{word} is not a valid change command"))),
+        _ => unreachable!("other instructions were refused above"),
     }
     Ok(())
 }
@@ -323,6 +325,7 @@ mod tests {
     fn other_instructions_are_refused() {
         for (line, message) in [
             ("FROM scratch", "FROM is not a valid change command"),
+            ("RUN", "RUN is not a valid change command"),
             ("RUN make", "RUN is not a valid change command"),
             ("ENV", "ENV requires at least one argument"),
             ("USER", "USER requires exactly one argument"),
