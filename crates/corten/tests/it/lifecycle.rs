@@ -98,9 +98,12 @@ fn kill_needs_something_to_kill() {
     assert_eq!(daemon.docker("kill box").ok(), "box");
     assert_eq!(daemon.docker("wait box").ok(), "137");
     let error = daemon.docker("kill box").fails(1);
-    assert!(
-        error.to_lowercase().contains(&format!("container {id} is not running")),
-        "{error}"
+    let expected = format!("Error response from daemon: cannot kill container: box: container {id} is not running");
+    assert_eq!(error, expected);
+    let error = daemon.docker("kill nothing").fails(1);
+    assert_eq!(
+        error,
+        "Error response from daemon: cannot kill container: nothing: No such container: nothing"
     );
     let error = daemon.docker("kill -s NO_SUCH c").fails(1);
     assert_eq!(

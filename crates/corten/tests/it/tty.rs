@@ -1,7 +1,7 @@
 //! Containers with a terminal, and a person at it.
 use corten_testkit::{daemon::Daemon, terminal::Terminal, wait::wait_until};
 
-use crate::daemon;
+use crate::{WAIT, background, daemon};
 
 /// The same session by both clients.
 fn both(name: &str, words: &str, session: impl Fn(&Daemon, &mut Terminal)) {
@@ -163,8 +163,13 @@ fn the_log_of_a_terminal_is_raw() {
 }
 
 #[test]
-fn resizing_what_has_no_terminal_or_does_not_run_is_an_error() {
+fn resizing_what_does_not_run_is_an_error_and_without_a_terminal_it_is_nothing() {
     let daemon = daemon();
+    background(&daemon, "--name plain", WAIT);
+    daemon
+        .api()
+        .post("/containers/plain/resize?h=10&w=20", None)
+        .expect(200);
     daemon.docker("create -t --name box --network none busybox true").ok();
     let api = daemon.api();
     assert!(api.post("/containers/box/resize?h=10&w=20", None).status >= 400);

@@ -63,12 +63,12 @@ impl Supervised {
 
     pub async fn resize_exec(&mut self, exec: &Exec, rows: u16, columns: u16) -> Result<()> {
         let id = exec.raw_id();
-        self.request(&ToShim::ResizeExec { id, rows, columns }, "resize").await
+        self.request(&ToShim::ResizeExec { id, rows, columns }).await
     }
 
     pub async fn signal_exec(&mut self, exec: &Exec, number: i32) -> Result<()> {
         let id = exec.raw_id();
-        self.request(&ToShim::SignalExec { id, number }, "signal").await
+        self.request(&ToShim::SignalExec { id, number }).await
     }
 
     pub fn tell_exec(&self, exec: &Exec, action: &str, more: &[(&str, String)]) {

@@ -136,10 +136,13 @@ impl ContainerService {
     /// Sends a signal (SIGKILL when absent) to its first process. After SIGKILL its end is waited for, ten seconds at most:
     /// clients look for it right away.
     pub async fn kill(&self, reference: &str, signal: Option<String>) -> Result<()> {
+        let killed = self.signal(reference, signal).await;
+        killed.map_err(|error| Error::new(error.kind(), format!("cannot kill container: {reference}: {error}")))
+    }
+
+    async fn signal(&self, reference: &str, signal: Option<String>) -> Result<()> {
         let name = signal.filter(|name| !name.is_empty());
-        let number = name.as_deref().map_or(Ok(signal::KILL), signal::parse);
-        let number =
-            number.map_err(|error| Error::new(error.kind(), format!("cannot kill container: {reference}: {error}")))?;
+        let number = name.as_deref().map_or(Ok(signal::KILL), signal::parse)?;
         let handle = self.table.find(reference)?;
         let exits = handle.snapshot().exits;
         handle.ask(|reply| Command::Signal { number, reply }).await?;

@@ -71,10 +71,10 @@ impl Supervised {
                     self.record.id
                 )));
             }
-            _ => return Err(self.not_running("")),
+            _ => return Err(self.not_running()),
         }
         let cgroup = self.cgroup()?;
-        let (ended, id) = (self.not_running(""), self.record.id.clone());
+        let (ended, id) = (self.not_running(), self.record.id.clone());
         let frozen = context::blocking(move || {
             cgroup.freeze().map_err(|error| match error.is_gone() {
                 // Its processes have, and the news is on its way.
@@ -98,7 +98,7 @@ impl Supervised {
         match self.state.phase {
             Phase::Paused => self.thaw().await,
             Phase::Running => Err(Error::conflict(format!("Container {} is not paused", self.record.id))),
-            _ => Err(self.not_running("")),
+            _ => Err(self.not_running()),
         }
     }
 
@@ -142,7 +142,7 @@ impl Supervised {
     }
 
     pub async fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
-        self.request(&ToShim::Resize { rows, columns }, "resize").await?;
+        self.request(&ToShim::Resize { rows, columns }).await?;
         self.tell(
             "resize",
             &[("height", rows.to_string()), ("width", columns.to_string())],
@@ -174,7 +174,7 @@ impl Supervised {
             }
         }
         let Some(task) = &mut self.task else {
-            return Err(self.not_running("attach"));
+            return Err(self.not_running());
         };
         if let Err(error) = launch::attach(&mut task.line, &attacher).await {
             return Err(match error.kind() {
@@ -226,32 +226,32 @@ impl Supervised {
         self.task
             .as_ref()
             .map(|task| Arc::clone(&task.cgroup))
-            .ok_or_else(|| self.not_running(""))
+            .ok_or_else(|| self.not_running())
     }
 
     /// One request to the shim whose answer is only that it is done.
-    pub async fn request(&mut self, message: &ToShim, verb: &str) -> Result<()> {
+    pub async fn request(&mut self, message: &ToShim) -> Result<()> {
         let Some(task) = &mut self.task else {
-            return Err(self.not_running(verb));
+            return Err(self.not_running());
         };
         match task.line.request(message, &[]).await {
-            Ok((Reply::Failed(failure), _)) if failure.kind == FailureKind::Gone => Err(self.not_running(verb)),
+            Ok((Reply::Failed(failure), _)) if failure.kind == FailureKind::Gone => Err(self.not_running()),
             Ok((Reply::Failed(failure), _)) => Err(failure.into()),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(self.unanswered(&error)),
             // It is ending: the event that says so is on its way.
-            Err(_) => Err(self.not_running(verb)),
+            Err(_) => Err(self.not_running()),
         }
     }
 
     /// Straight to the process: a shim that is stuck holds nobody's signal up.
     fn send_signal(&self, number: i32) -> Result<()> {
         let Some(task) = &self.task else {
-            return Err(self.not_running("kill"));
+            return Err(self.not_running());
         };
         match state::signal(task.pidfd.as_fd(), number) {
             Ok(()) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(self.not_running("kill")),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(self.not_running()),
             Err(error) => Err(Error::system(format!("cannot send signal {number}")).because(error)),
         }
     }
@@ -262,7 +262,7 @@ impl Supervised {
         if self.record.host_config.pid_mode.is_empty() {
             return self.send_signal(signal::KILL);
         }
-        let cgroup = self.cgroup().map_err(|_| self.not_running("kill"))?;
+        let cgroup = self.cgroup().map_err(|_| self.not_running())?;
         context::blocking(move || cgroup.kill_all().map_err(|error| Error::system(causes(&error)))).await
     }
 
@@ -291,15 +291,12 @@ impl Supervised {
         Error::system(format!("the shim of container {id} (process {shim}) does not answer")).because(error)
     }
 
-    fn not_running(&self, verb: &str) -> Error {
+    fn not_running(&self) -> Error {
         let id = &self.record.id;
-        if self.state.phase == Phase::Restarting {
-            return is_restarting(id);
+        match self.state.phase {
+            Phase::Restarting => is_restarting(id),
+            _ => Error::conflict(format!("container {id} is not running")),
         }
-        Error::conflict(match verb {
-            "kill" => format!("cannot kill container: {id}: container {id} is not running"),
-            _ => format!("container {id} is not running"),
-        })
     }
 }
 

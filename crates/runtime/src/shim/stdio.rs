@@ -127,7 +127,8 @@ impl Stdio {
     }
 
     pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
-        let terminal = self.terminal.as_ref().ok_or(Errno::NOTTY)?;
+        // Clients resize before they know: without a terminal there is nothing to do, as with Docker.
+        let Some(terminal) = &self.terminal else { return Ok(()) };
         Ok(tcsetwinsize(
             terminal,
             Winsize {
