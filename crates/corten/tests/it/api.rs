@@ -117,7 +117,7 @@ fn what_comes_later_says_so() {
         );
         assert!(!answer.message().is_empty());
     }
-    let create = json!({"Image": "busybox", "HostConfig": {"NetworkMode": "none", "Runtime": "kata"}});
+    let create = json!({"Image": "busybox", "HostConfig": {"NetworkMode": "none", "Cgroup": "container:x"}});
     let answer = api.post("/containers/create", Some(&create)).expect(501);
     assert!(answer.message().contains("not implemented"), "{}", answer.message());
 }

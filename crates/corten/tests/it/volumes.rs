@@ -327,7 +327,7 @@ fn containers_take_volumes_from_others_whether_those_run_or_not() {
     assert_eq!(output.text().trim(), "x");
     assert!(output.error().contains("Read-only file system"), "{output:?}");
     for (wish, status, message) in [
-        ("nobody", 404, "No such container: nobody"),
+        ("nobody", 400, "No such container: nobody"),
         ("source:rshared", 400, "invalid mode: rshared"),
         (":ro", 400, "volumes-from specification cannot be an empty string"),
     ] {
