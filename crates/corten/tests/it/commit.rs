@@ -62,7 +62,10 @@ fn files_and_settings_become_an_image() {
     let printed = daemon
         .docker(["run", "--rm", "--network", "none", "made:1", "sh", "-c", show])
         .ok();
-    assert_eq!(printed, "made\n1\nnew\nhostname\nhosts\nmtab\npasswd\nresolv.conf\n/tmp");
+    assert_eq!(
+        printed,
+        "made\n1\nnew\nhostname\nhosts\nmtab\npasswd\nresolv.conf\n/tmp"
+    );
     let history = daemon
         .docker("history --no-trunc --format {{.CreatedBy}}|{{.Comment}} made:1")
         .ok();
