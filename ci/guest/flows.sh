@@ -4,6 +4,7 @@ check() { # WHAT WANTED GOT
   if [ "$2" = "$3" ]; then echo "ok   $1"; else echo "FAIL $1: wanted '$2', got '$3'"; failed=1; fi
 }
 failed=0
+trap '' PIPE
 export DOCKER_HOST=unix:///run/c.sock
 link() { /work/ip "$@"; } # `ip` is the shell's own
 
@@ -151,6 +152,17 @@ for switch in 0 1; do
   check 'a neighbour by the published port' yes "$(corten run --rm --network net box sh -c '(echo hello; sleep 1; echo again; sleep 1) | nc 10.9.1.1 7' | grep -q again && echo yes)"
   check 'another network by the published port' yes "$(corten run --rm --network second box sh -c '(echo hello; sleep 1; echo again; sleep 1) | nc 10.9.1.1 7' | grep -q again && echo yes)"
 done
+
+# A connection to a container that is gone is reset, also from a table.
+for word in one two three; do said 5 way "last-$word" >/dev/null; done
+becomes 'it passes by the table' 1 offloaded dport=10
+corten rm -f other >/dev/null
+becomes 'with its container the table forgets it' 0 offloaded dport=10
+corten run -d --name other --network second -p 10:7 box nc -ll -p 7 -e cat >/dev/null
+connected() { out netstat -tn | grep -c ':10 *ESTABLISHED'; }
+sleep 1
+echo anybody >&5
+becomes 'the other side hears of it' 0 connected
 
 corten rm -f echo other >/dev/null
 corten network rm net second >/dev/null

@@ -7,7 +7,7 @@ const NOT_HERE: i32 = 2;
 /// In an order in which each finds those that it needs.
 const MODULES: &str = "llc stp bridge br_netfilter veth libcrc32c nf_defrag_ipv4 nf_defrag_ipv6 nfnetlink nf_conntrack \
                        nf_nat nf_tables nft_ct nft_chain_nat nft_nat nft_masq nft_fib nft_fib_ipv4 nft_fib_ipv6 \
-                       nft_fib_inet nf_flow_table nf_flow_table_inet nft_flow_offload";
+                       nft_fib_inet nf_flow_table nf_flow_table_inet nft_flow_offload nf_conntrack_netlink";
 
 #[test]
 fn established_connections_pass_by_the_flow_table_while_nobody_else_has_rules() {

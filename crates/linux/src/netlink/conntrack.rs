@@ -21,6 +21,7 @@ const DELETE: u16 = SUBSYSTEM << 8 | 2;
 
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
@@ -44,18 +45,26 @@ pub struct Flow {
 pub fn forget_udp(socket: &mut Socket, chosen: impl Fn(&Flow) -> bool) -> Result<usize, Refusal> {
     let mut found = 0;
     for family in [Family::Ipv4, Family::Ipv6] {
-        found += forget(socket, family, Filter::Udp, |flow| flow.protocol == UDP && chosen(flow))?;
+        found += forget(socket, family, Filter::Udp, |flow| flow.protocol == UDP && chosen(flow))?.gone;
     }
     Ok(found)
 }
 
-/// Forgets those of the flows that any of `addresses` answers that `chosen` picks. How many these were.
+/// What became of the flows that were to be forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub gone: usize,
+    /// In a flow table, which the kernel does not let them be taken from. They leave it when their interface is gone.
+    pub held: usize,
+}
+
+/// Forgets those of the flows that any of `addresses` answers that `chosen` picks.
 pub fn forget_answered_by(
     socket: &mut Socket,
     addresses: &BTreeSet<IpAddr>,
     chosen: impl Fn(&Flow) -> bool,
-) -> Result<usize, Refusal> {
-    let mut found = 0;
+) -> Result<Forgotten, Refusal> {
+    let mut forgotten = Forgotten::default();
     for family in [Family::Ipv4, Family::Ipv6] {
         let mut own = addresses
             .iter()
@@ -66,11 +75,13 @@ pub fn forget_answered_by(
             // By an IPv6 address the kernel leaves out exactly what has it (seen with 6.18).
             _ => Filter::Nothing,
         };
-        found += forget(socket, family, filter, |flow| {
+        let of_family = forget(socket, family, filter, |flow| {
             addresses.contains(&flow.reply_source.ip()) && chosen(flow)
         })?;
+        forgotten.gone += of_family.gone;
+        forgotten.held += of_family.held;
     }
-    Ok(found)
+    Ok(forgotten)
 }
 
 /// What of its flows the kernel lists. Before 5.8 it lists all of them.
@@ -86,19 +97,27 @@ fn forget(
     family: Family,
     filter: Filter,
     chosen: impl Fn(&Flow) -> bool,
-) -> Result<usize, Refusal> {
+) -> Result<Forgotten, Refusal> {
+    const OFFLOADED: u32 = 1 << 14;
     let mut batch = Batch::new();
+    let mut held = 0;
     list(socket, family, filter, |attributes| {
         if flow(&attributes).is_some_and(|flow| chosen(&flow)) {
-            add_deletion(&mut batch, family, &attributes);
+            match attributes.u32_be(STATUS).unwrap_or(0) & OFFLOADED {
+                0 => add_deletion(&mut batch, family, &attributes),
+                _ => held += 1,
+            }
         }
     })?;
-    let found = batch.len();
+    let gone = batch.len();
     match socket.transact(&mut batch) {
+        // One has just come into a flow table.
+        Err(refusal) if refusal.errno == Errno::BUSY => held += 1,
         // It ended by itself, or packets made a new one of it.
-        Err(refusal) if refusal.errno != Errno::NOENT => Err(refusal),
-        _ => Ok(found),
+        Err(refusal) if refusal.errno != Errno::NOENT => return Err(refusal),
+        _ => {}
     }
+    Ok(Forgotten { gone, held })
 }
 
 fn list(socket: &mut Socket, family: Family, filter: Filter, mut each: impl FnMut(Received)) -> Result<(), Refusal> {

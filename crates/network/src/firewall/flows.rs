@@ -5,14 +5,15 @@
 //! connection to a container that is gone would wait for an answer that nobody gives.
 use std::{
     collections::{BTreeSet, HashMap},
-    io, iter,
+    io,
     net::IpAddr,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use corten_linux::netlink::{
-    conntrack::{Flow, forget_answered_by, forget_udp},
+    conntrack::{Flow, Forgotten, forget_answered_by, forget_udp},
     socket::{Protocol as Netlink, Socket},
 };
 
@@ -82,15 +83,30 @@ impl Drop for Forgetter {
     }
 }
 
-/// What the thread does: all that has come while it was busy is one look.
+/// What the thread does: all that has come while it was busy is one look. Connections that are in a flow table leave it with
+/// their container's interface, which the kernel takes away in its own time: they are looked for again.
 fn forget_gone(queue: &Receiver<IpAddr>) {
+    const AGAIN: Duration = Duration::from_millis(200);
+    const LOOKS: usize = 20;
     let translated = |flow: &Flow| flow.reply_source != flow.destination;
     while let Ok(first) = queue.recv() {
-        let addresses: BTreeSet<IpAddr> = iter::once(first).chain(queue.try_iter()).collect();
-        let forgotten = Socket::open(Netlink::Netfilter)
-            .and_then(|mut socket| forget_answered_by(&mut socket, &addresses, translated).map_err(io::Error::from));
-        if let Err(error) = forgotten {
-            tracing::warn!("connections to containers that are gone are not reset: {error}");
+        let mut addresses = BTreeSet::from([first]);
+        for _ in 0..LOOKS {
+            addresses.extend(queue.try_iter());
+            let forgotten = Socket::open(Netlink::Netfilter).and_then(|mut socket| {
+                forget_answered_by(&mut socket, &addresses, translated).map_err(io::Error::from)
+            });
+            match forgotten {
+                Ok(Forgotten { held: 0, .. }) => break,
+                Ok(_) => match queue.recv_timeout(AGAIN) {
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    more => addresses.extend(more),
+                },
+                Err(error) => {
+                    tracing::warn!("connections to containers that are gone are not reset: {error}");
+                    break;
+                }
+            }
         }
     }
 }
