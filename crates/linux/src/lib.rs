@@ -19,3 +19,4 @@ pub mod socket;
 mod syscall;
 pub mod transfer;
 pub mod user_namespace;
+pub mod version;

@@ -25,6 +25,7 @@ use corten_linux::{
         route::list::{self as links, Link},
         socket::{Protocol, Refusal, Socket},
     },
+    version,
 };
 use rustix::io::Errno;
 
@@ -35,6 +36,8 @@ use crate::firewall::{
 };
 
 const FLOWS: &str = "flows";
+/// The oldest kernel on which this is tested; how connections leave a flow table was mended more than once before.
+const TRUSTED: (u32, u32) = (6, 1);
 /// As many interfaces as the kernel takes in one message (`NFT_NETDEVICE_MAX`, less one) and `nft` can list. Connections of
 /// containers beyond pass by their bridge.
 const INTERFACES_MAX: usize = 255;
@@ -59,6 +62,8 @@ pub(super) enum Reason {
     NoNetwork,
     /// The kernel has no flow tables. It is asked once: it looks for its module each time.
     Missing,
+    /// The kernel's are not trusted.
+    TooOld,
     /// Nobody would hear of new rules.
     Unwatched,
     /// Somebody else looks at what is forwarded.
@@ -77,6 +82,7 @@ impl fmt::Display for Way {
             Reason::SwitchedOff => f.write_str("--flow-offload=false"),
             Reason::NoNetwork => f.write_str("there is no bridge network"),
             Reason::Unwatched => f.write_str("new rules of others would not be noticed"),
+            Reason::TooOld => f.write_str("this kernel is older than 6.1"),
             Reason::Missing => f.write_str("this kernel has no nf_flow_table"),
             Reason::Watched(by) => write!(f, "{by} sees what is forwarded"),
             Reason::Failed(why) => f.write_str(why),
@@ -139,6 +145,9 @@ impl Firewall {
     fn wanted(&self, state: &mut State) -> io::Result<Way> {
         if !self.offload {
             return Ok(Way::Rules(Reason::SwitchedOff));
+        }
+        if version::kernel() < TRUSTED {
+            return Ok(Way::Rules(Reason::TooOld));
         }
         let chains = list::chains(state.line.socket()?)?;
         if let Some(by) = watcher(&chains, &self.table)? {

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use corten_linux::version;
 use rustix::{
     fs::{CWD, Mode, OFlags, open},
     io::Errno,
@@ -21,13 +22,7 @@ const LONGEST_STRING: usize = 255;
 
 /// Whether the kernel has `lowerdir+`, and these layers' paths are short enough for it.
 pub(crate) fn takes_layers_one_by_one(lowers: &[PathBuf]) -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= (6, 5) && lowers.iter().all(|lower| lower.as_os_str().len() <= LONGEST_STRING)
+    version::kernel() >= (6, 5) && lowers.iter().all(|lower| lower.as_os_str().len() <= LONGEST_STRING)
 }
 
 /// Makes the overlay at `stage`, and takes it off again: the result is detached. The mount namespace must be cut off

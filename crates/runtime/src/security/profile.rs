@@ -5,6 +5,7 @@
 //! pointer, and old 32-bit programs know no other way.
 use std::collections::HashSet;
 
+use corten_linux::version;
 use oci_spec::runtime::{
     Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
     LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
@@ -251,7 +252,7 @@ pub fn from_docker_json(json: &str, capabilities: &HashSet<Capability>) -> Resul
     };
     let held = Held {
         capabilities,
-        kernel: kernel_version(),
+        kernel: version::kernel(),
     };
     let mut syscalls = Vec::new();
     for entry in entries {
@@ -332,22 +333,10 @@ impl Held<'_> {
             .is_ok_and(|capability: Capability| self.capabilities.contains(&capability))
     }
 
-    fn kernel_is_at_least(&self, version: &str) -> Result<bool, Error> {
-        let wanted = parse_version(version).ok_or_else(|| Error::Invalid(format!("kernel version {version:?}")))?;
+    fn kernel_is_at_least(&self, text: &str) -> Result<bool, Error> {
+        let wanted = version::parse(text).ok_or_else(|| Error::Invalid(format!("kernel version {text:?}")))?;
         Ok(self.kernel >= wanted)
     }
-}
-
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split('.');
-    let (major, minor) = (parts.next()?, parts.next()?);
-    let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
-    Some((major.parse().ok()?, minor[..digits].parse().ok()?))
-}
-
-fn kernel_version() -> (u32, u32) {
-    let name = rustix::system::uname();
-    name.release().to_str().ok().and_then(parse_version).unwrap_or((0, 0))
 }
 
 fn architecture(name: &str) -> Option<Arch> {
