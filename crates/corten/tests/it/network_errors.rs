@@ -85,6 +85,8 @@ fn networks_that_cannot_be() {
             ("network inspect nothing", 1, "network nothing not found"),
             ("network connect nothing live", 1, "network nothing not found"),
             ("network connect lane nobody", 1, "No such container: nobody"),
+            ("network disconnect -f lane nobody", 1, "endpoint nobody not found"),
+            ("network disconnect -f nowhere nobody", 1, "network nowhere not found"),
             ("network disconnect lane nobody", 1, "nobody"),
         ],
     );

@@ -196,10 +196,14 @@ impl NetworkService {
         handle.ask(|reply| Command::Connect { network, wish, reply }).await
     }
 
-    /// Takes a container out of a network. With `force` a container that is not there is no error.
+    /// Takes a container out of a network, with `force` one that is not connected as well. Of a container that is gone
+    /// nothing is left on a network.
     pub async fn disconnect(&self, reference: &str, container: &str, force: bool) -> Result<()> {
         let handle = match self.table.find(container) {
-            Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+            Err(error) if force && error.kind() == Kind::NotFound => {
+                self.context.network_records.find(reference)?;
+                return Err(Error::not_found(format!("endpoint {container} not found")));
+            }
             found => found?,
         };
         let network = reference.to_owned();
