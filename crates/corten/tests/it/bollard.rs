@@ -424,7 +424,8 @@ async fn who_waits_is_told_of_the_next_end_and_of_the_removal() {
     let (next, removed, shown) = tokio::join!(wait("next-exit"), wait("removed"), typed);
     assert_eq!((next.unwrap()[0].status_code, removed.unwrap()[0].status_code), (0, 0));
     assert_eq!(shown, "1\r\n2\r\n3\r\ngo\r\n");
-    refused(client.kill_container("box", None).await, 404, "No such container: box");
+    let error = "cannot kill container: box: No such container: box";
+    refused(client.kill_container("box", None).await, 404, error);
     daemon.assert_nothing_remains();
 }
 

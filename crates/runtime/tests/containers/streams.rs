@@ -231,9 +231,10 @@ fn terminals_are_terminals() {
     let wanted = "/dev/pts/0\r\n33 101\r\ncharacter special file\r\nwords\r\ngot words\r\n50 120\r\nerr\r\n";
     assert_eq!(seen, wanted);
     assert_eq!(world.printed(), wanted);
+    // Where there is none, there is nothing to resize.
     let world = World::new();
     let mut container = world.script("read x").create().unwrap();
-    assert!(container.ask(ToShim::Resize { rows: 1, columns: 1 }, &[]).is_err());
+    container.ask(ToShim::Resize { rows: 1, columns: 1 }, &[]).unwrap();
 }
 
 fn users_own_their_streams() {
