@@ -250,13 +250,16 @@ fn check_freezing(scratch: &Scratch) {
             .collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     };
+    assert!(!scratch.cgroup.is_frozen().unwrap());
     scratch.cgroup.freeze().unwrap();
+    assert!(scratch.cgroup.is_frozen().unwrap());
     // The last bit of time before is accounted a little after.
     std::thread::sleep(Duration::from_millis(100));
     let before = used();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(used(), before);
     scratch.cgroup.thaw().unwrap();
+    assert!(!scratch.cgroup.is_frozen().unwrap());
     while used() == before {
         std::thread::sleep(Duration::from_millis(5));
     }

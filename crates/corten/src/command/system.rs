@@ -233,6 +233,12 @@ fn info_text(info: &Info) -> String {
             lines.item(3, &format!("Base: {}, Size: {}", pool.base, pool.size));
         }
     }
+    if let Some(firewall) = &info.firewall_backend {
+        lines.line(1, "Firewall Backend", &firewall.driver);
+        for [name, value] in firewall.info.iter().flatten() {
+            lines.line(2, name, value);
+        }
+    }
     lines.0 + "\n"
 }
 
@@ -254,6 +260,12 @@ fn engine_info(lines: &mut Lines, info: &Info) {
     lines.line(2, "Volume", info.plugins.volume.join(" "));
     lines.line(2, "Network", info.plugins.network.join(" "));
     lines.line(2, "Log", info.plugins.log.join(" "));
+    lines.list("CDI spec directories", &info.cdi_spec_dirs);
+    let devices = info.discovered_devices.iter().flatten();
+    let devices: Vec<_> = devices
+        .map(|device| format!("{}: {}", device.source, device.id))
+        .collect();
+    lines.list("Discovered Devices", &devices);
     lines.line(1, "Swarm", &info.swarm.local_node_state);
     let runtimes: Vec<&str> = info.runtimes.keys().map(String::as_str).collect();
     lines.line(1, "Runtimes", runtimes.join(" "));

@@ -198,7 +198,16 @@ fn information_shows_directories_and_devices() {
         "{warnings:?}"
     );
     assert_eq!(info("/v1.49/info").get("DiscoveredDevices"), None);
-    assert!(daemon.docker("info").ok().contains("vendor.com/card=a"));
+    let shown = |info: String| {
+        let lines = info.lines().map(str::to_owned);
+        let lines = lines
+            .skip_while(|line| !line.starts_with(" CDI"))
+            .take_while(|line| !line.starts_with(" Swarm"));
+        lines.collect::<Vec<_>>()
+    };
+    let docker = shown(daemon.docker("info").ok());
+    assert!(docker.concat().contains("vendor.com/card=a"), "{docker:?}");
+    assert_eq!(shown(daemon.corten("info").ok()), docker);
 }
 
 #[test]

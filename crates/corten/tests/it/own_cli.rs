@@ -192,7 +192,8 @@ fn the_verbs_of_life_work_by_it_alone() {
     daemon.corten("container prune -f").ok();
     daemon.corten("image prune -f").ok();
     daemon.corten("rmi busybox").ok();
-    daemon.corten("info").ok();
+    let info = daemon.corten("info").ok();
+    assert!(info.contains(" Firewall Backend: nftables\n  FlowTable: "), "{info}");
     daemon.corten("version").ok();
     daemon.assert_nothing_remains();
 }

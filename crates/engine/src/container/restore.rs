@@ -36,7 +36,7 @@ use crate::{
         update,
         view::RemoveOptions,
     },
-    context::Context,
+    context::{self, Context},
     error::{Error, Kind, Result, causes},
     network::open,
     task::{
@@ -101,6 +101,27 @@ pub async fn restore(context: &Arc<Context>, table: &Arc<Table>, closing: &Cance
     Ok(())
 }
 
+/// A daemon that died while it paused a container, or let it go on, may have done it and not said so, or the other way
+/// round. Nobody was told that a container is paused that is not written down as such: it goes on.
+async fn paused_or_running(id: &str, before: Phase, cgroup: &Arc<Cgroup>) -> Phase {
+    let cgroup = Arc::clone(cgroup);
+    let settled = context::blocking(move || {
+        let settled = match (before, cgroup.is_frozen()) {
+            (Phase::Paused, Ok(true)) => Ok(Phase::Paused),
+            (_, Ok(true)) => cgroup.thaw().map(|()| Phase::Running),
+            (_, frozen) => frozen.map(|_| Phase::Running),
+        };
+        settled.map_err(|error| Error::system(causes(&error)))
+    });
+    settled.await.unwrap_or_else(|error| {
+        tracing::error!(container = %id, %error, "cannot see whether a container is paused");
+        match before {
+            Phase::Paused => Phase::Paused,
+            _ => Phase::Running,
+        }
+    })
+}
+
 /// A container as its record, its shim and its directory tell together.
 struct Survivor {
     record: Record,
@@ -121,11 +142,8 @@ async fn look(context: &Context, document: Document) -> Survivor {
             {
                 tracing::error!(container = %record.id, %error, "cannot find the processes that were started in it");
             }
-            state.phase = if before.phase == Phase::Paused {
-                Phase::Paused
-            } else {
-                Phase::Running
-            };
+            state.phase = paused_or_running(&record.id, before.phase, &found.cgroup).await;
+            state.held &= state.phase == Phase::Paused;
             state.pid = found.state.pid;
             // A start that nobody wrote down any more.
             state.started_at = before

@@ -20,6 +20,7 @@ pub const VICTIM: &str = "victim";
 crate::tests![
     a_running_container_is_found_again,
     an_end_without_a_daemon_is_known_to_the_next,
+    what_a_daemon_paused_and_did_not_say_goes_on,
     a_dead_shim_takes_its_container_with_it,
     what_a_crash_left_is_swept_up,
     a_daemon_may_be_killed_at_any_instant,
@@ -50,6 +51,56 @@ async fn a_running_container_is_found_again() {
     client.read_exact(&mut frame).await.expect("prints");
     assert_eq!(&frame[8..], b"tick\n");
     world.remove(&id).await;
+    world.assert_clean();
+}
+
+/// Freezes a process's cgroup, or thaws it, behind the back of every daemon.
+fn set_frozen(pid: i32, frozen: bool) {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let path = |beginning: &str| {
+        cgroups
+            .lines()
+            .find_map(|line| line.split_once(beginning))
+            .map(|(_, path)| path)
+    };
+    let (file, word) = match path(":freezer:") {
+        Some(path) => {
+            let file = format!("/sys/fs/cgroup/freezer{path}/freezer.state");
+            (file, if frozen { "FROZEN" } else { "THAWED" })
+        }
+        None => {
+            let path = path("0::").expect("there is always one");
+            (
+                format!("/sys/fs/cgroup{path}/cgroup.freeze"),
+                if frozen { "1" } else { "0" },
+            )
+        }
+    };
+    std::fs::write(&file, word).expect(&file);
+}
+
+async fn what_a_daemon_paused_and_did_not_say_goes_on() {
+    let mut world = World::new().await;
+    let options = || shell("trap 'exit 4' TERM; while :; do sleep 0.01; done");
+    let (unsaid, undone) = (world.start(options()).await, world.start(options()).await);
+    let state = |world: &World, id: &str| world.engine().containers().inspect(id).expect("known").state;
+    world.engine().containers().pause(&undone).await.expect("paused");
+    let pids = [&unsaid, &undone].map(|id| state(&world, id).pid);
+    world.close().await;
+    set_frozen(pids[0], true);
+    set_frozen(pids[1], false);
+    world.open().await;
+    for id in [&unsaid, &undone] {
+        assert_eq!(state(&world, id).phase.status(), "running");
+        world
+            .engine()
+            .containers()
+            .stop(id, None, Some(10))
+            .await
+            .expect("stopped");
+        assert_eq!(state(&world, id).exit_code, 4, "it was asked to end, and could");
+        world.remove(id).await;
+    }
     world.assert_clean();
 }
 

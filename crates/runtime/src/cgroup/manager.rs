@@ -382,6 +382,17 @@ impl Cgroup {
         }
     }
 
+    /// Has somebody asked for its processes to be frozen? They may not be yet; and what is above it does not count.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        let file = match (self.legacy("freezer"), &self.record.unified) {
+            (Some(path), _) => path.join("freezer.self_freezing"),
+            (None, Some(path)) => Path::new(path).join("cgroup.freeze"),
+            (None, None) => return Ok(false),
+        };
+        let text = files::if_there(files::read(&file)).map_err(|e| Error::io("read", file, e))?;
+        Ok(text.is_some_and(|text| text.trim() == "1"))
+    }
+
     fn set_frozen(&self, frozen: bool, patience: Duration) -> Result<(), Error> {
         if let Some(path) = self.legacy("freezer") {
             return freeze_legacy(path, frozen, patience);
