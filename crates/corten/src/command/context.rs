@@ -7,15 +7,15 @@ use corten_api::transport::Endpoint;
 use serde::Serialize;
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
-use crate::command::{context_archive, ps};
+use crate::command::{context_archive, inspect, ps};
 use crate::context::resolve;
 use crate::context::store::{self, DEFAULT, DockerEndpoint, ENDPOINT, Meta, TLS_FILES};
 use crate::failure::{Failure, reason};
 use crate::order::natural;
 use crate::session::Session;
 use crate::table::Listing;
+use crate::template::evaluate;
 use crate::template::value::{Value, escape_html};
-use crate::template::{evaluate, parse};
 use crate::{errln, out, outln};
 
 const DEFAULT_DESCRIPTION: &str = "Current DOCKER_HOST based configuration";
@@ -267,7 +267,7 @@ fn inspect(session: &Session, matches: &Matches) -> Outcome {
         Some("json") => outln!("{}", escape_html(&Value::List(found).json())),
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
-            let template = parse::parse(&format).map_err(evaluate::parse_error)?;
+            let template = inspect::template(&format)?;
             for value in &found {
                 let text = evaluate::execute(&template, value);
                 outln!(

@@ -6,12 +6,12 @@ use corten_api::types::system::EventMessage;
 use jiff::Timestamp;
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
-use crate::command::inspect::UNPARSABLE;
+use crate::command::inspect::template;
 use crate::command::{documents, filter};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::template::evaluate;
-use crate::template::parse::{self, Template};
+use crate::template::parse::Template;
 use crate::template::value::Value;
 use crate::units;
 
@@ -36,11 +36,10 @@ pub static EVENTS: Command = Command {
 async fn events(session: Session, matches: Matches) -> Outcome {
     let template = match matches.some("format") {
         None => None,
-        Some("json") => Some(parse::parse("{{json .}}").map_err(evaluate::parse_error)?),
+        Some("json") => Some(template("{{json .}}")?),
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
-            let unparsable = |reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE);
-            Some(parse::parse(&format).map_err(unparsable)?)
+            Some(template(&format)?)
         }
     };
     let now = Timestamp::now();

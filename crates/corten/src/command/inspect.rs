@@ -11,14 +11,17 @@ use crate::command::{archive, documents};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::template::evaluate;
-use crate::template::parse;
+use crate::template::parse::{self, Template};
 use crate::template::value::Value;
 
 const FORMAT: Flag = Flag::single("format", "string", "'json' or a template in Go's language").short('f');
 const SIZE: Flag = Flag::switch("size", "Show sizes of files too").short('s');
 
-/// The exit code for a template that is none, as Docker's.
-pub const UNPARSABLE: u8 = 64;
+/// What `--format` asks for. A template that is none has an exit code of its own, as with docker.
+pub fn template(format: &str) -> Result<Template, Failure> {
+    const UNPARSABLE: u8 = 64;
+    parse::parse(format).map_err(|reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE))
+}
 
 const KINDS: [&str; 10] = [
     "config",
@@ -123,8 +126,7 @@ async fn show(session: Session, matches: Matches, kind: Option<&str>) -> Outcome
         Some("json") => None,
         Some(format) => {
             let format = format.replace("\\t", "\t").replace("\\n", "\n");
-            let unparsable = |reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE);
-            Some(parse::parse(&format).map_err(unparsable)?)
+            Some(template(&format)?)
         }
     };
     let mut found = Vec::new();

@@ -7,13 +7,13 @@ use corten_api::types::system::{ComponentVersion, DiskUsage, Info, Version};
 
 use crate::arguments::{Arity, Command, Flag, Matches, Outcome};
 use crate::cli;
-use crate::command::inspect::UNPARSABLE;
+use crate::command::inspect::template;
 use crate::command::{confirm, container, filter, image, network, ps, volume};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::{self, Listing};
+use crate::template::evaluate;
 use crate::template::value::{Nil, Value};
-use crate::template::{evaluate, parse};
 use crate::units;
 
 const FORMAT: Flag = Flag::single("format", "string", "'json' or a template in Go's language");
@@ -144,11 +144,8 @@ fn client_version(session: &Session, used: &str) -> [(&'static str, Value); 9] {
     .map(|(name, text)| (name, Value::from(text)))
 }
 
-/// A template that is none has an exit code of its own, as with docker.
-fn render(template: &str, value: &Value) -> Result<String, Failure> {
-    let unparsable = |reason| Failure::new(evaluate::parse_error(reason)).with_status(UNPARSABLE);
-    let template = parse::parse(template).map_err(unparsable)?;
-    Ok(evaluate::execute(&template, value)?)
+fn render(format: &str, value: &Value) -> Result<String, Failure> {
+    Ok(evaluate::execute(&template(format)?, value)?)
 }
 
 async fn info(session: Session, matches: Matches) -> Outcome {

@@ -128,6 +128,7 @@ fn templates_see_what_dockers_types_have() {
         &["events", "--until", "1", "--format={{"],
         &["info", "-f", "{{"],
         &["version", "-f", "{{"],
+        &["context", "inspect", "-f", "{{", "default"],
     ] {
         assert_eq!(daemon.corten(words).code, daemon.docker(words).code, "{words:?}");
     }
