@@ -84,7 +84,7 @@ impl Controller {
         let changed = {
             let firewall = Arc::clone(&firewall);
             Box::new(move |news: Option<&_>| match news {
-                Some(news) => firewall.meet(news),
+                Some(news) => firewall.interfaces_changed(news),
                 None => firewall.tend_flows(),
             })
         };

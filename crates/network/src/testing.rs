@@ -4,7 +4,9 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, OwnedFd},
-    panic, thread,
+    panic,
+    process::Command,
+    thread,
     time::Duration,
 };
 
@@ -24,6 +26,17 @@ pub fn alone<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         });
         thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     })
+}
+
+/// A command of the shell, with the tools of an administrator, in the calling thread's namespace.
+pub fn run(command: &str) {
+    let output = Command::new("sh")
+        .args(["-ec", command])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .expect("a shell");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command}: {error}");
 }
 
 /// One more namespace, with its loopback interface up: a container's, or another host's.

@@ -97,7 +97,7 @@ impl Firewall {
     }
 
     /// Interfaces of the host, by index, are new, changed or (`None`) gone.
-    pub fn meet(&self, news: &BTreeMap<u32, Option<Link>>) {
+    pub fn interfaces_changed(&self, news: &BTreeMap<u32, Option<Link>>) {
         let mut state = self.state();
         match &state.way {
             Way::Flows(known) => {
@@ -133,7 +133,7 @@ impl Firewall {
 
     pub(super) fn tend(&self, state: &mut State) {
         let for_good = [Reason::Missing, Reason::Unwatched].map(Way::Rules);
-        if !state.built || for_good.contains(&state.way) {
+        if !state.built || self.switched().is_off() || for_good.contains(&state.way) {
             return;
         }
         let wanted = self
@@ -186,7 +186,10 @@ impl Firewall {
         match state.line.socket().and_then(|socket| change.commit(socket)) {
             Ok(()) => state.way = wanted,
             // An interface may be gone, or the whole table: of both there is news, and it is tried again.
-            Err(refusal) if had => tracing::debug!("cannot change the firewall's flow table: {refusal}"),
+            Err(refusal) if had && refusal.errno == Errno::NOENT => {}
+            Err(refusal) if had => {
+                tracing::warn!("cannot change the firewall's flow table: {refusal}; tried again soon")
+            }
             Err(refusal) if self.is_missing(state, &wanted, &refusal) => state.way = Way::Rules(Reason::Missing),
             Err(refusal) => state.way = Way::Rules(Reason::Failed(refusal.to_string())),
         }
@@ -285,22 +288,19 @@ pub(super) fn choose(known: Interfaces, links: &[&Link], bridges: &[&str], owner
         // Ports of bridges and bonds meet none: their master does.
         link.up && !link.loopback && link.master.is_none() && !is_ours
     };
-    let mut chosen = known;
-    let mut add = |link: &Link| {
-        if chosen.len() < INTERFACES_MAX {
-            chosen.insert(link.index, link.name.clone());
-        }
-    };
-    let first = links.iter().filter(|link| is_bridge(&link.name) || leads_out(link));
-    first.for_each(|link| add(link));
-    let masters: BTreeSet<u32> = chosen
-        .iter()
+    let named = known.iter().map(|(index, name)| (*index, name));
+    let named = named.chain(links.iter().map(|link| (link.index, &link.name)));
+    let masters: BTreeSet<u32> = named
         .filter(|(_, name)| is_bridge(name))
-        .map(|(index, _)| *index)
+        .map(|(index, _)| index)
         .collect();
-    for link in links {
-        let is_port = link.up && link.master.is_some_and(|master| masters.contains(&master));
-        if is_port && chosen.len() < INTERFACES_MAX {
+    let is_port = |link: &Link| link.up && link.master.is_some_and(|master| masters.contains(&master));
+    // Ports come last: they are the ones that can be done without.
+    let first = links.iter().filter(|link| is_bridge(&link.name) || leads_out(link));
+    let ports = links.iter().filter(|link| is_port(link));
+    let mut chosen = known;
+    for link in first.chain(ports) {
+        if chosen.len() < INTERFACES_MAX {
             chosen.insert(link.index, link.name.clone());
         }
     }

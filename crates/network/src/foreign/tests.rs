@@ -5,18 +5,8 @@ use super::*;
 use crate::{
     bridge::{self, BridgeSpec},
     firewall::model::BridgeRules,
-    testing::alone,
+    testing::{alone, run},
 };
-
-fn run(command: &str) {
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .expect("a shell");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command}: {error}");
-}
 
 /// Newer kernels may be built without the older iptables.
 fn has_legacy() -> bool {

@@ -1,7 +1,5 @@
 //! When established connections may pass by a flow table, and from where. That they do is shown where the kernel has one:
 //! `network_flows.rs` of the binary's tests.
-use std::process::Command;
-
 use corten_linux::netlink::{
     nft::list,
     route::list::links,
@@ -10,22 +8,12 @@ use corten_linux::netlink::{
 
 use crate::{
     firewall::{
-        model::BridgeRules,
+        model::{BridgeRules, Switched},
         offload::{Interfaces, choose, may_watch, watcher},
         table::Firewall,
     },
-    testing::alone,
+    testing::{alone, run},
 };
-
-fn run(command: &str) {
-    let output = Command::new("sh")
-        .args(["-ec", command])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .expect("a shell");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command}: {error}");
-}
 
 fn network() -> BridgeRules {
     BridgeRules::new("br-a", vec!["10.7.0.0/24".parse().expect("a subnet")])
@@ -139,5 +127,24 @@ fn a_kernel_without_flow_tables_is_asked_once_and_works() {
         firewall.end_flows();
         firewall.tend_flows();
         assert!(!firewall.has_flows());
+    });
+}
+
+#[test]
+fn without_a_table_of_ours_there_is_no_flow_table() {
+    alone(|| {
+        run("ip link add br-a type bridge");
+        let neither = Switched {
+            ipv4: false,
+            ipv6: false,
+        };
+        let firewall = Firewall::open_for("corten", neither).with_flows();
+        firewall.rebuild(&[network()], &[]).expect("root");
+        firewall.tend_flows();
+        assert_eq!(firewall.described_flows(), "not in use: there is no bridge network");
+        assert_eq!(
+            list::tables(&mut Socket::open(Protocol::Netfilter).expect("root")).expect("root"),
+            []
+        );
     });
 }
