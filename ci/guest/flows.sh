@@ -6,7 +6,7 @@ check() { # WHAT WANTED GOT
 failed=0
 trap '' PIPE
 export DOCKER_HOST=unix:///run/c.sock
-link() { /work/ip "$@"; } # `ip` is the shell's own
+link() { ./ip "$@"; } # `ip` alone is the shell's own
 
 # The world: another host, with two ways to it.
 unshare -n sleep 100000 &

@@ -1,13 +1,10 @@
 //! Sizes of containers and of volumes: project quotas where the file system has them, one clear error elsewhere.
-use std::{fs::File, path::Path, process::Command};
+use std::{fs::File, process::Command};
 
 use corten_testkit::{daemon::names_in, image};
 use serde_json::json;
 
-use crate::{daemon, setup};
-
-/// What `ci/guest/run` ends with when the machine lacks something that it needs.
-const NOT_HERE: i32 = 2;
+use crate::{daemon, guest, setup};
 
 /// Whether this test's own disk counts by project: then there is nothing to refuse.
 fn counts_by_project(answer: &corten_testkit::command::Output) -> bool {
@@ -69,9 +66,8 @@ fn what_is_no_size_is_refused() {
 
 #[test]
 fn sizes_hold_on_ext4_with_project_quotas() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (corten, disk) = (directory.path().join("corten"), directory.path().join("disk"));
+    let disk = directory.path().join("disk");
     File::create(&disk)
         .and_then(|file| file.set_len(48 << 20))
         .expect("a sparse file");
@@ -84,26 +80,8 @@ fn sizes_hold_on_ext4_with_project_quotas() {
         println!("skipped: no mkfs.ext4 that makes project quotas: {made:?}");
         return;
     }
-    let stripped = Command::new("strip")
-        .arg("-o")
-        .args([&corten, Path::new(env!("CARGO_BIN_EXE_corten"))])
-        .status()
-        .expect("binutils come with every C compiler");
-    assert!(stripped.success());
-    let output = Command::new(top.join("ci/guest/run"))
-        .args([&top.join("ci/guest/disk.sh"), &corten, &disk])
-        .env(
-            "GUEST_MODULES",
-            "crc16 crc32c_generic mbcache jbd2 ext4 quota_tree quota_v2 loop",
-        )
-        .output()
-        .expect("bash runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    if output.status.code() == Some(NOT_HERE) {
-        println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-        return;
+    let modules = "crc16 crc32c_generic mbcache jbd2 ext4 quota_tree quota_v2 loop";
+    if let Some(said) = guest::run("disk.sh", &[&disk], &[("GUEST_MODULES", modules)]) {
+        assert!(said.contains("ok   a container that is full"), "{said}");
     }
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{error}");
-    assert!(said.contains("ok   a container that is full"), "{said}");
 }
