@@ -45,12 +45,12 @@ const INTERFACES_MAX: usize = 255;
 /// Index and name of interfaces.
 pub(super) type Interfaces = BTreeMap<u32, String>;
 
-/// The way of established connections of TCP between containers and the world.
+/// Whether established connections of TCP between containers and the world pass by the kernel's flow table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Way {
-    /// By the flow table, which has these interfaces.
-    Flows(Interfaces),
-    Rules(Reason),
+pub(super) enum FlowTable {
+    /// It has these interfaces.
+    InUse(Interfaces),
+    Unused(Reason),
 }
 
 /// Why the rules are asked.
@@ -71,11 +71,11 @@ pub(super) enum Reason {
     Failed(String),
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for FlowTable {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let reason = match self {
-            Way::Flows(_) => return f.write_str("in use"),
-            Way::Rules(reason) => reason,
+            FlowTable::InUse(_) => return f.write_str("in use"),
+            FlowTable::Unused(reason) => reason,
         };
         f.write_str("not in use: ")?;
         match reason {
@@ -99,104 +99,111 @@ impl Firewall {
     /// Interfaces of the host, by index, are new, changed or (`None`) gone.
     pub fn interfaces_changed(&self, news: &BTreeMap<u32, Option<Link>>) {
         let mut state = self.state();
-        match &state.way {
-            Way::Flows(known) => {
+        match &state.flow_table {
+            FlowTable::InUse(known) => {
                 let mut left = known.clone();
                 left.retain(|index, _| news.get(index).is_none_or(Option::is_some));
                 let links: Vec<_> = news.values().flatten().collect();
-                let next = Way::Flows(choose(left, &links, &bridges(&state), &self.table));
+                let next = FlowTable::InUse(choose(left, &links, &bridges(&state), &self.table));
                 self.take(&mut state, next.clone());
                 // One that was new may be gone already.
-                if state.way != next {
+                if state.flow_table != next {
                     self.tend(&mut state);
                 }
             }
-            Way::Rules(Reason::Failed(_)) => self.tend(&mut state),
-            Way::Rules(_) => {}
+            FlowTable::Unused(Reason::Failed(_)) => self.tend(&mut state),
+            FlowTable::Unused(_) => {}
         }
     }
 
     /// Nobody looks any more whether they may: from now on they may not.
     pub fn end_flows(&self) {
-        self.take(&mut self.state(), Way::Rules(Reason::Unwatched));
+        self.take(&mut self.state(), FlowTable::Unused(Reason::Unwatched));
     }
 
     /// Do they?
     pub fn has_flows(&self) -> bool {
-        matches!(self.state().way, Way::Flows(_))
+        matches!(self.state().flow_table, FlowTable::InUse(_))
     }
 
     /// `in use`, or why not, for people.
     pub fn described_flows(&self) -> String {
-        self.state().way.to_string()
+        self.state().flow_table.to_string()
     }
 
     pub(super) fn tend(&self, state: &mut State) {
-        let for_good = [Reason::Missing, Reason::Unwatched].map(Way::Rules);
-        if !state.built || self.switched().is_off() || for_good.contains(&state.way) {
+        let for_good = [Reason::Missing, Reason::Unwatched].map(FlowTable::Unused);
+        if !state.built || self.switched().is_off() || for_good.contains(&state.flow_table) {
             return;
         }
         let wanted = self
             .wanted(state)
-            .unwrap_or_else(|error| Way::Rules(Reason::Failed(error.to_string())));
+            .unwrap_or_else(|error| FlowTable::Unused(Reason::Failed(error.to_string())));
         self.take(state, wanted);
     }
 
-    fn wanted(&self, state: &mut State) -> io::Result<Way> {
+    fn wanted(&self, state: &mut State) -> io::Result<FlowTable> {
         if !self.offload {
-            return Ok(Way::Rules(Reason::SwitchedOff));
+            return Ok(FlowTable::Unused(Reason::SwitchedOff));
         }
         if version::kernel() < TRUSTED {
-            return Ok(Way::Rules(Reason::TooOld));
+            return Ok(FlowTable::Unused(Reason::TooOld));
         }
         let chains = list::chains(state.line.socket()?)?;
         if let Some(by) = watcher(&chains, &self.table)? {
-            return Ok(Way::Rules(Reason::Watched(by)));
+            return Ok(FlowTable::Unused(Reason::Watched(by)));
         }
         let bridges = bridges(state);
         if bridges.is_empty() {
-            return Ok(Way::Rules(Reason::NoNetwork));
+            return Ok(FlowTable::Unused(Reason::NoNetwork));
         }
         let links = links::links(&mut Socket::open(Protocol::Route)?)?;
         let links: Vec<_> = links.iter().collect();
-        Ok(Way::Flows(choose(Interfaces::new(), &links, &bridges, &self.table)))
+        Ok(FlowTable::InUse(choose(
+            Interfaces::new(),
+            &links,
+            &bridges,
+            &self.table,
+        )))
     }
 
-    fn take(&self, state: &mut State, wanted: Way) {
-        let had = matches!(state.way, Way::Flows(_));
+    fn take(&self, state: &mut State, wanted: FlowTable) {
+        let had = matches!(state.flow_table, FlowTable::InUse(_));
         let mut change = Transaction::new(Family::Inet, &self.table);
-        match (&state.way, &wanted) {
-            (Way::Rules(_), Way::Rules(_)) => {}
-            (Way::Flows(old), Way::Flows(new)) => {
+        match (&state.flow_table, &wanted) {
+            (FlowTable::Unused(_), FlowTable::Unused(_)) => {}
+            (FlowTable::InUse(old), FlowTable::InUse(new)) => {
                 let new = new.iter().filter(|(index, _)| !old.contains_key(index));
                 let mut names = new.map(|(_, name)| name).peekable();
                 if names.peek().is_some() {
                     change.flow_table(FLOWS, names);
                 }
             }
-            (Way::Rules(_), Way::Flows(interfaces)) => {
+            (FlowTable::Unused(_), FlowTable::InUse(interfaces)) => {
                 change.flow_table(FLOWS, interfaces.values());
                 write_settled(&mut change, true);
             }
-            (Way::Flows(_), Way::Rules(_)) => {
+            (FlowTable::InUse(_), FlowTable::Unused(_)) => {
                 write_settled(&mut change, false);
                 change.delete_flow_table(FLOWS);
             }
         }
         match state.line.socket().and_then(|socket| change.commit(socket)) {
-            Ok(()) => state.way = wanted,
+            Ok(()) => state.flow_table = wanted,
             // An interface may be gone, or the whole table: of both there is news, and it is tried again.
             Err(refusal) if had && refusal.errno == Errno::NOENT => {}
             Err(refusal) if had => {
                 tracing::warn!("cannot change the firewall's flow table: {refusal}; tried again soon")
             }
-            Err(refusal) if self.is_missing(state, &wanted, &refusal) => state.way = Way::Rules(Reason::Missing),
-            Err(refusal) => state.way = Way::Rules(Reason::Failed(refusal.to_string())),
+            Err(refusal) if self.is_missing(state, &wanted, &refusal) => {
+                state.flow_table = FlowTable::Unused(Reason::Missing)
+            }
+            Err(refusal) => state.flow_table = FlowTable::Unused(Reason::Failed(refusal.to_string())),
         }
     }
 
     /// Is it the kernel that lacks something, when everything else is there?
-    fn is_missing(&self, state: &mut State, wanted: &Way, refusal: &Refusal) -> bool {
+    fn is_missing(&self, state: &mut State, wanted: &FlowTable, refusal: &Refusal) -> bool {
         if !matches!(refusal.errno, Errno::NOENT | Errno::OPNOTSUPP) {
             return false;
         }

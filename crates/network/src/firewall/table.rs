@@ -23,7 +23,7 @@ use crate::{
         flows,
         links::{erase_links, write_links},
         model::{BridgeRules, Opened, PortRule, Switched},
-        offload::{Reason, Way},
+        offload::{FlowTable, Reason},
         ports::{erase_ports, write_ports},
         rules::{self, UPLINKS4, UPLINKS6, erase_network, write_inner, write_network, write_skeleton, write_strangers},
     },
@@ -49,7 +49,7 @@ pub(super) struct State {
     opened: Option<Opened>,
     /// We have made the table.
     pub(super) built: bool,
-    pub(super) way: Way,
+    pub(super) flow_table: FlowTable,
 }
 
 /// The kernel's end; absent where it has no netfilter, until it has.
@@ -95,7 +95,7 @@ impl Firewall {
                 links: BTreeSet::new(),
                 opened: None,
                 built: false,
-                way: Way::Rules(Reason::NoNetwork),
+                flow_table: FlowTable::Unused(Reason::NoNetwork),
             }),
         }
     }
@@ -130,8 +130,8 @@ impl Firewall {
         self.try_rebuild(state)
             .map_err(|refusal| self.failed("cannot build the firewall", refusal))?;
         state.built = true;
-        if matches!(state.way, Way::Flows(_)) {
-            state.way = Way::Rules(Reason::NoNetwork);
+        if matches!(state.flow_table, FlowTable::InUse(_)) {
+            state.flow_table = FlowTable::Unused(Reason::NoNetwork);
         }
         self.tend(state);
         Ok(())
@@ -319,7 +319,7 @@ impl Firewall {
         state.ports.clear();
         state.links.clear();
         state.built = false;
-        state.way = Way::Rules(Reason::NoNetwork);
+        state.flow_table = FlowTable::Unused(Reason::NoNetwork);
         self.take_away(&mut state)
             .map_err(|refusal| self.failed("cannot remove the firewall", refusal))
     }
