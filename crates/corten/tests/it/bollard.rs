@@ -416,11 +416,12 @@ async fn who_waits_is_told_of_the_next_end_and_of_the_removal() {
         client.wait_container("box", Some(options)).try_collect::<Vec<_>>()
     };
     let typed = async {
+        let waits = async || daemon.log().matches("/wait\" status=200").count() == 2;
+        until("both waits are asked for before the end", waits).await;
         streams.input.write_all(b"go\n").await.unwrap();
         let shown: Vec<_> = streams.output.try_collect().await.unwrap();
         shown.iter().map(ToString::to_string).collect::<String>()
     };
-    // In this order the waits are asked for before the end.
     let (next, removed, shown) = tokio::join!(wait("next-exit"), wait("removed"), typed);
     assert_eq!((next.unwrap()[0].status_code, removed.unwrap()[0].status_code), (0, 0));
     assert_eq!(shown, "1\r\n2\r\n3\r\ngo\r\n");

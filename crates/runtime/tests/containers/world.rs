@@ -198,9 +198,13 @@ impl World {
         }
     }
 
+    /// The lines that are whole: the shim may be in the midst of writing another.
     pub fn log_lines(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path("log")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     pub fn printed(&self) -> String {
