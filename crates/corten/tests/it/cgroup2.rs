@@ -3,7 +3,7 @@ use std::fs;
 
 use corten_testkit::{cgroup, daemon::Daemon, image, wait::wait_until};
 
-use crate::{WAIT, background, setup};
+use crate::{WAIT, background, read_kernel_log, setup};
 
 /// Where cgroup2 is mounted outside; its controllers may belong to v1.
 const MOUNT: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
@@ -79,7 +79,7 @@ fn devices_are_guarded_by_a_program_on_cgroup2() {
             "echo x >/dev/null && head -c 1 /dev/zero",
         ])
         .ok();
-    let script = "dd if=/dev/kmsg of=/dev/null bs=8192 count=1";
+    let script = read_kernel_log("/dev/kmsg");
     daemon
         .docker([
             "run",
@@ -93,7 +93,7 @@ fn devices_are_guarded_by_a_program_on_cgroup2() {
             "busybox",
             "sh",
             "-c",
-            script,
+            &script,
         ])
         .ok();
 }

@@ -114,5 +114,11 @@ fn background(daemon: &Daemon, options: impl Arguments, script: &str) -> String 
     daemon.docker(words).ok()
 }
 
+/// A script that reads the kernel's log, a device that no container has by itself. Who is about to read a record that the
+/// kernel overwrites in that moment gets an error, and asks again.
+fn read_kernel_log(path: &str) -> String {
+    format!("for again in 1 2 3 4 5; do dd if={path} of=/dev/null bs=8192 count=1 && break; done")
+}
+
 /// A container that only waits, and ends at once when it is told to.
 const WAIT: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";

@@ -3,7 +3,7 @@ use std::fs;
 
 use corten_testkit::process;
 
-use crate::{WAIT, background, daemon, sh};
+use crate::{WAIT, background, daemon, read_kernel_log, sh};
 
 #[test]
 fn capabilities_are_dockers_default_set() {
@@ -220,13 +220,13 @@ fn devices_are_given_by_name_with_rights() {
     sh(
         &daemon,
         "--cap-add SYSLOG --device /dev/kmsg",
-        "dd if=/dev/kmsg of=/dev/null bs=8192 count=1",
+        &read_kernel_log("/dev/kmsg"),
     )
     .ok();
     sh(
         &daemon,
         "--cap-add SYSLOG --device /dev/kmsg:/dev/renamed",
-        "dd if=/dev/renamed of=/dev/null bs=8192 count=1",
+        &read_kernel_log("/dev/renamed"),
     )
     .ok();
     sh(
@@ -243,7 +243,7 @@ fn devices_are_given_by_name_with_rights() {
     sh(
         &daemon,
         ["--cap-add", "SYSLOG", "--device-cgroup-rule", "c 1:11 r"],
-        "mknod /dev/x c 1 11 && dd if=/dev/x of=/dev/null bs=8192 count=1",
+        &format!("mknod /dev/x c 1 11; {}", read_kernel_log("/dev/x")),
     )
     .ok();
     daemon.assert_nothing_remains();
