@@ -249,9 +249,16 @@ fn a_reader_that_reads_nothing_holds_nobody() {
 #[test]
 fn times_are_found_in_large_logs_that_rotate() {
     let daemon = daemon();
-    let options = "--name box --log-driver local --log-opt max-size=300k --log-opt max-file=9";
-    let script = "seq 1 20000; sleep 0.3; echo middle; sleep 0.3; seq 20001 40000";
+    let options = "--name box -i --log-driver local --log-opt max-size=300k --log-opt max-file=9";
+    let script = "seq 1 20000; read go; echo middle; read go; seq 20001 40000";
     background(&daemon, options, script);
+    let mut input = daemon.api().open();
+    assert_eq!(input.upgrade("/containers/box/attach?stream=1&stdin=1").status, 101);
+    for seen in ["20000", "middle"] {
+        // A line's time is when it was read, so the next comes only then.
+        wait_until("it is in the log", || daemon.docker("logs --tail 1 box").ok() == seen);
+        input.send_raw("go\n");
+    }
     daemon.docker("wait box").ok();
     let stamped = daemon.docker("logs -t box").ok();
     let middle = stamped
