@@ -145,11 +145,12 @@ async fn run(flags: Flags, config: Config) -> Result<(), Failure> {
     let mut doors = Doors::open(&config)?;
     let system = engine.info().await?;
     let door = Door::new(engine.clone(), &system, doors.warnings());
-    doors.serve(routes::router(door, Arc::clone(&metrics)), &metrics);
+    // Who has an answer at one door finds them all open.
     if let Some(address) = &config.metrics_address {
         let page = metrics_page::router(engine.clone(), Arc::clone(&metrics));
         doors.serve_metrics(address, page)?;
     }
+    doors.serve(routes::router(door, Arc::clone(&metrics)), &metrics);
     tracing::info!(
         "daemon has completed initialization: {}",
         config.engine.data_root.display()
