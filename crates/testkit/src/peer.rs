@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{namespace::Namespace, wait::wait_for};
+use crate::{
+    namespace::Namespace,
+    wait::{PATIENCE, wait_for},
+};
 
 /// How long a packet that will not arrive is waited for.
 const MOMENT: Duration = Duration::from_millis(700);
@@ -152,7 +155,7 @@ impl Namespace {
     /// A connection whose greeting was read: for what must survive.
     #[track_caller]
     pub fn converse(&self, address: &str) -> Conversation {
-        let stream = self.connect(address, LONG);
+        let stream = self.connect(address, PATIENCE);
         let mut stream = stream.unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
         let greeting = greeting(&mut stream).unwrap_or_else(|error| panic!("no greeting from {address}: {error}"));
         Conversation { stream, greeting }

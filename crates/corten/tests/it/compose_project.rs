@@ -301,11 +301,10 @@ fn everyday_commands_find_the_containers_of_a_service() {
     // What they print, and what they are.
     let log = project.compose("logs --no-color --no-log-prefix web").ok();
     assert!(log.ends_with("serving schema 7") && log.lines().count() == 1, "{log}");
-    let log = project.compose("logs --no-color --tail 1 worker").ok();
-    assert!(
-        log.contains("worker-1  | worker on ") && log.contains("worker-2  | worker on "),
-        "{log}"
-    );
+    wait_until("both workers have said where they are", || {
+        let log = project.compose("logs --no-color --tail 1 worker").ok();
+        log.contains("worker-1  | worker on ") && log.contains("worker-2  | worker on ")
+    });
     assert!(project.compose("top web").ok().contains("httpd -f -p 8080 -h /tmp/www"));
     assert_eq!(project.compose("port web 8080").ok(), "127.0.0.1:8080");
     let images = project.compose("images --format json web").json();
@@ -555,6 +554,7 @@ fn what_few_files_say_holds_too() {
     );
 
     // With the signal that it asks for, and an exit code that its policy would not accept.
+    daemon.wait_for_log("rare-limits-1", "ready");
     compose("stop limits").ok();
     assert_eq!(daemon.inspect("rare-limits-1")["State"]["ExitCode"], 5);
     assert!(compose("logs --no-log-prefix limits").ok().ends_with("told"));
@@ -572,6 +572,10 @@ fn what_few_files_say_holds_too() {
     }
     let attached = || daemon.log().matches("/attach\" status=101").count();
     wait_until("it has attached to all", || attached() >= 7);
+    // For the third time; before, it would not hear the signal.
+    wait_until("it listens", || {
+        daemon.docker("logs rare-limits-1").ok().matches("ready").count() == 3
+    });
     up.signal(rustix::process::Signal::INT);
     up.wait();
     for (name, code) in [("the-base", 143), ("rare-beside-1", 143), ("rare-limits-1", 5)] {

@@ -193,14 +193,15 @@ fn a_container_that_forks_for_ever_cannot_keep_its_execs_alive() {
             "box",
             "sh",
             "-c",
-            "while :; do (sleep 1000 &) ; sleep 0.01; done",
+            "while :; do (sleep 1001 &) ; sleep 0.01; done",
         ])
         .ok();
     let shim = daemon.shim_pid("box");
+    // No other test's container sleeps as long.
     wait_until("it storms", || {
         process::all()
             .into_iter()
-            .filter(|pid| process::command_line(*pid) == ["sleep", "1000"])
+            .filter(|pid| process::command_line(*pid) == ["sleep", "1001"])
             .count()
             > 20
     });

@@ -4,6 +4,7 @@ use std::{fs, process::Command};
 use corten_testkit::{
     archive::Tar,
     command::run,
+    daemon::names_in,
     image::{self, Image},
     wait::wait_until,
 };
@@ -125,6 +126,9 @@ fn a_full_disk_is_one_clear_error() {
     // What a container writes meets the same wall, and only it.
     let output = sh(&daemon, "", "dd if=/dev/zero of=/fill bs=1M count=10");
     assert!(output.error().contains("No space left on device"), "{output:?}");
+    // Room comes back when what was removed is deleted, a moment later.
+    let trash = daemon.data_root().join("trash");
+    wait_until("what it wrote is deleted", || names_in(&trash).is_empty());
     assert_eq!(daemon.docker("run --rm --network none busybox echo fine").ok(), "fine");
     daemon.assert_nothing_remains();
     // Full to the brim: nothing can be made, and it is said.

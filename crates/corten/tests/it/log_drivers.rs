@@ -237,7 +237,7 @@ fn msgpack(bytes: &[u8]) -> Option<(Value, &[u8])> {
         0xdb => ('s', take(rest, 4)?, &rest[4..]),
         0xd3 => return Some((take(rest, 8)?.into(), &rest[8..])),
         0xd7 => {
-            let (seconds, nanoseconds) = (take(&rest[1..], 4)?, take(rest.get(5..)?, 4)?);
+            let (seconds, nanoseconds) = (take(rest.get(1..)?, 4)?, take(rest.get(5..)?, 4)?);
             return Some((
                 serde_json::json!({"seconds": seconds, "nanoseconds": nanoseconds}),
                 &rest[9..],
