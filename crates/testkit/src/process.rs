@@ -3,6 +3,8 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::wait::wait_until;
+
 /// Every process there is.
 pub fn all() -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("/proc is mounted");
@@ -59,6 +61,15 @@ pub fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Kills the first process of a container while no daemon watches. Its shim has written the end down, and is gone, when
+/// this returns: before that, the next daemon rightly finds a container that runs.
+#[track_caller]
+pub fn end_unseen(first: i32) {
+    let shim = parent(first).expect("the container runs");
+    signal(first, Signal::KILL);
+    wait_until("its shim has written the end down", || !is_alive(shim));
 }
 
 /// The targets of a process's mounts that lie beneath a directory.

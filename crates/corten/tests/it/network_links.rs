@@ -1,7 +1,6 @@
 //! `--link` where containers of the default network do not reach each other (`--icc=false`): what is exposed to whom, and
 //! for how long.
-use corten_testkit::{daemon::Daemon, namespace::Namespace, wait::wait_until};
-use rustix::process::Signal;
+use corten_testkit::{daemon::Daemon, namespace::Namespace, process, wait::wait_until};
 
 use crate::network::{address, address6, default_bridge, is_foreign, serve, up, world_with};
 
@@ -130,8 +129,7 @@ fn what_ends_while_no_daemon_watches_is_linked_no_more() {
     assert_eq!(proxies().lines().count(), 2, "{}", proxies());
     let client = daemon.container_pid("client");
     daemon.kill();
-    corten_testkit::process::signal(client, Signal::KILL);
-    wait_until("it has ended", || !corten_testkit::process::is_alive(client));
+    process::end_unseen(client);
     daemon.start_process();
     assert_eq!(elements(&world.host), 0);
     assert_eq!(answers(&daemon, &world.host), ("0".to_owned(), "0".to_owned()));

@@ -82,10 +82,9 @@ fn a_container_that_died_meanwhile_leaves_nothing() {
     up(&daemon, "box", "-p 8080:80");
     let pid = daemon.container_pid("box");
     daemon.kill();
-    corten_testkit::process::signal(pid, rustix::process::Signal::KILL);
-    wait_until("it is dead", || !corten_testkit::process::is_alive(pid));
+    corten_testkit::process::end_unseen(pid);
     daemon.start_process();
-    daemon.wait_for_status("box", "exited");
+    assert_eq!(daemon.status("box"), "exited");
     world
         .host
         .inside(|| std::net::TcpListener::bind("0.0.0.0:8080"))
