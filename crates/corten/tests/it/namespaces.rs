@@ -2,7 +2,7 @@
 use corten_testkit::{daemon::Daemon, process, wait::wait_until};
 use serde_json::json;
 
-use crate::{WAIT, background, daemon, sh};
+use crate::{WAIT, background, daemon, restart::within_a_pause, sh};
 
 fn same(daemon: &Daemon, kind: &str, one: &str, other: &str) -> bool {
     let inode = |name| process::namespace(daemon.container_pid(name), kind).expect("it runs");
@@ -15,6 +15,10 @@ fn processes_of_another_container_are_seen_and_die_with_it() {
     let id = background(&daemon, "--name donor", "exec sleep 4242");
     background(&daemon, "--name guest --pid container:donor", WAIT);
     assert!(same(&daemon, "pid", "donor", "guest") && !same(&daemon, "mnt", "donor", "guest"));
+    let donor = daemon.container_pid("donor");
+    wait_until("the shell has become sleep", || {
+        process::command_line(donor) == ["sleep", "4242"]
+    });
     let seen = sh(&daemon, "--pid container:donor", "ps -o args").ok();
     assert!(seen.contains("sleep 4242") && seen.contains("trap"), "{seen}");
     assert_eq!(
@@ -163,10 +167,6 @@ fn who_does_not_share_or_does_not_run_cannot_be_joined() {
 fn one_that_waits_for_its_restart_cannot_be_joined() {
     let daemon = daemon();
     let id = background(&daemon, "--name donor --restart always --ipc shareable", "exit 1");
-    wait_until("it has been restarted a few times", || {
-        daemon.inspect("donor")["RestartCount"].as_u64() >= Some(4)
-    });
-    daemon.wait_for_status("donor", "restarting");
     let wait = format!("Container {id} is restarting, wait until the container is running");
     for option in [
         "--pid container:donor",
@@ -176,7 +176,8 @@ fn one_that_waits_for_its_restart_cannot_be_joined() {
         let mut words = vec!["run", "--rm"];
         words.extend(option.split(' '));
         words.extend(["busybox", "true"]);
-        let error = daemon.docker(words.as_slice()).fails(125);
+        let output = within_a_pause(&daemon, "donor", || daemon.docker(words.as_slice()));
+        let error = output.fails(125);
         assert!(error.contains(&wait), "{option}: {error}");
     }
 }

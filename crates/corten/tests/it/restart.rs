@@ -1,7 +1,11 @@
 //! Restart policies: who comes back, how often, and who stays where the user left it.
 use std::fs;
 
-use corten_testkit::{daemon::Daemon, image, process, wait::wait_until};
+use corten_testkit::{
+    daemon::Daemon,
+    image, process,
+    wait::{wait_for, wait_until},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -17,6 +21,21 @@ fn waiting(daemon: &Daemon, name: &str) {
     // The pauses are long enough by now to do something within one.
     wait_until("it has been restarted a few times", || restarts(daemon, name) >= 4);
     daemon.wait_for_status(name, "restarting");
+}
+
+/// What is seen of a container within one of its pauses: the next try may come before all was looked at, and then it is
+/// looked at again, in a longer pause.
+#[track_caller]
+pub fn within_a_pause<T>(daemon: &Daemon, name: &str, look: impl Fn() -> T) -> T {
+    let pause = || {
+        let seen = daemon.inspect(name);
+        (seen["State"]["Status"] == "restarting").then(|| seen["RestartCount"].as_u64())
+    };
+    wait_for("a pause that is long enough", || {
+        let begun = pause()?;
+        let seen = look();
+        (pause()? == begun).then_some(seen)
+    })
 }
 
 #[test]
@@ -45,17 +64,21 @@ fn success_is_no_reason_to_try_again_unless_it_is_to_run_always() {
     background(&daemon, "--name done --restart on-failure", "exit 0");
     background(&daemon, "--name always --restart always", "exit 0");
     wait_until("the one has been restarted", || restarts(&daemon, "always") >= 2);
-    assert_eq!(
-        (daemon.status("done").as_str(), restarts(&daemon, "done")),
-        ("exited", 0)
-    );
+    daemon.wait_for_status("done", "exited");
+    assert_eq!(restarts(&daemon, "done"), 0);
 }
 
 #[test]
 fn one_that_waits_for_its_next_try_says_so_everywhere() {
     let daemon = daemon();
     waiting(&daemon, "box");
-    let state = &daemon.inspect("box")["State"];
+    let (state, listed, info) = within_a_pause(&daemon, "box", || {
+        (
+            daemon.inspect("box")["State"].clone(),
+            daemon.docker("ps --filter status=restarting --format {{.Names}}~{{.Status}}"),
+            daemon.api().get("/info").expect(200).json(),
+        )
+    });
     assert_eq!(
         (
             &state["Running"],
@@ -65,11 +88,8 @@ fn one_that_waits_for_its_next_try_says_so_everywhere() {
         ),
         (&json!(true), &json!(true), &json!(0), &json!(3))
     );
-    let listed = daemon
-        .docker("ps --filter status=restarting --format {{.Names}}~{{.Status}}")
-        .ok();
+    let listed = listed.ok();
     assert!(listed.starts_with("box~Restarting (3) "), "{listed}");
-    let info = daemon.api().get("/info").expect(200).json();
     assert_eq!(
         (&info["ContainersRunning"], &info["ContainersStopped"]),
         (&json!(0), &json!(1))
@@ -82,11 +102,20 @@ fn what_cannot_be_done_between_two_runs_says_why() {
     waiting(&daemon, "box");
     let id = daemon.inspect("box")["Id"].as_str().unwrap().to_owned();
     let post = |path: &str| daemon.api().post(&format!("/containers/box/{path}"), None);
-    post("start").expect(304);
+    let (start, pause, top, removal) = within_a_pause(&daemon, "box", || {
+        let top = daemon.api().get("/containers/box/top");
+        (
+            post("start"),
+            post("pause"),
+            top,
+            daemon.api().delete("/containers/box"),
+        )
+    });
+    start.expect(304);
     let wait = format!("Container {id} is restarting, wait until the container is running");
-    assert_eq!(post("pause").expect(409).message(), wait);
-    assert_eq!(daemon.api().get("/containers/box/top").expect(409).message(), wait);
-    let refused = daemon.api().delete("/containers/box").expect(409).message();
+    assert_eq!(pause.expect(409).message(), wait);
+    assert_eq!(top.expect(409).message(), wait);
+    let refused = removal.expect(409).message();
     assert!(
         refused.contains("container is restarting: stop the container before removing or force remove"),
         "{refused}"
@@ -99,7 +128,8 @@ fn a_user_ends_the_waiting_with_stop_kill_or_removal() {
     for verb in ["stop", "kill"] {
         waiting(&daemon, "box");
         daemon.docker([verb, "box"]).ok();
-        assert_eq!(daemon.status("box"), "exited");
+        // At once, unless the next try had just begun: whoever is killed in one takes a moment to end.
+        daemon.wait_for_status("box", "exited");
         let count = restarts(&daemon, "box");
         std::thread::sleep(std::time::Duration::from_millis(500));
         assert_eq!(
@@ -119,6 +149,7 @@ fn a_policy_that_allows_no_further_try_ends_the_waiting() {
     for policy in ["no", "on-failure:3"] {
         waiting(&daemon, "box");
         wait_until("the fifth pause has begun", || restarts(&daemon, "box") >= 5);
+        daemon.wait_for_status("box", "restarting");
         daemon.docker(["update", "--restart", policy, "box"]).ok();
         let count = restarts(&daemon, "box");
         assert_eq!(daemon.status("box"), "exited", "{policy}");
@@ -148,7 +179,8 @@ fn a_policy_that_allows_the_next_try_leaves_it_where_it_is() {
     wait_until("it has been restarted a few times", || restarts(&daemon, "well") >= 4);
     daemon.wait_for_status("well", "restarting");
     daemon.docker("update --restart on-failure well").ok();
-    assert_eq!(daemon.status("well"), "exited", "success is no failure");
+    // Success is no failure.
+    daemon.wait_for_status("well", "exited");
 }
 
 #[test]
@@ -320,10 +352,7 @@ fn an_end_that_nobody_saw_counts_like_any_other() {
     everybody(&daemon);
     let pids = ["no", "failure", "unless", "always"].map(|name| daemon.container_pid(&format!("{name}-runs")));
     daemon.kill();
-    for pid in pids {
-        process::signal(pid, Signal::KILL);
-        wait_until("it is dead", || !process::is_alive(pid));
-    }
+    pids.into_iter().for_each(process::end_unseen);
     daemon.start_process();
     for name in ["failure-runs", "unless-runs", "always-runs"] {
         daemon.wait_for_status(name, "running");
@@ -359,14 +388,16 @@ fn a_stop_that_is_cut_off_by_the_death_of_the_daemon_is_a_stop() {
         "trap 'sleep 0.5; exit 0' TERM; echo ready; while :; do sleep 0.02; done",
     );
     daemon.wait_for_log("box", "ready");
-    let pid = daemon.container_pid("box");
+    let shim = daemon.shim_pid("box");
     let mut client = daemon.docker_command("stop box").spawn().unwrap();
     wait_until("the signal is sent", || {
         !daemon.events(&json!({"event": ["kill"]})).is_empty()
     });
     daemon.kill();
     let _ = client.wait();
-    wait_until("it has ended", || !process::is_alive(pid));
+    wait_until("it has ended, and its shim has written that down", || {
+        !process::is_alive(shim)
+    });
     daemon.start_process();
     assert_eq!(daemon.status("box"), "exited");
 }
