@@ -66,12 +66,10 @@ fn an_exit_code_that_came_meanwhile_is_known() {
     let bind = format!("{}:/go", file.display());
     let script = "while [ ! -e /go/now ]; do sleep 0.02; done; echo last words; exit 37";
     background(&daemon, ["--name", "box", "-v", &bind], script);
-    let pid = daemon.container_pid("box");
     let shim = daemon.shim_pid("box");
     daemon.kill();
     fs::write(file.join("now"), "").unwrap();
-    wait_until("the container ends", || !process::is_alive(pid));
-    wait_until("its shim ends", || !process::is_alive(shim));
+    wait_until("the container and its shim end", || !process::is_alive(shim));
     daemon.start_process();
     let state = &daemon.inspect("box")["State"];
     assert_eq!(
@@ -87,10 +85,10 @@ fn an_exit_code_that_came_meanwhile_is_known() {
 #[test]
 fn a_container_of_rm_that_ended_meanwhile_is_removed() {
     let mut daemon = daemon();
-    background(&daemon, "--rm --name box", "sleep 0.3");
+    background(&daemon, "--rm --name box", WAIT);
     let pid = daemon.container_pid("box");
     daemon.kill();
-    wait_until("the container ends", || !process::is_alive(pid));
+    process::end_unseen(pid);
     daemon.start_process();
     wait_until("it is removed", || daemon.docker("ps -aq").ok().is_empty());
     daemon.assert_nothing_remains();
@@ -100,6 +98,7 @@ fn a_container_of_rm_that_ended_meanwhile_is_removed() {
 fn a_paused_container_is_still_paused() {
     let mut daemon = daemon();
     background(&daemon, "--name box", WAIT);
+    daemon.wait_for_log("box", "ready");
     daemon.docker("pause box").ok();
     daemon.kill_and_start();
     assert_eq!(daemon.status("box"), "paused");
@@ -120,16 +119,19 @@ fn a_memory_kill_that_came_meanwhile_is_known() {
         ["--name", "box", "--memory", "16m", "--memory-swap", "16m", "-v", &bind],
         script,
     );
-    let pid = daemon.container_pid("box");
+    let shim = daemon.shim_pid("box");
     daemon.kill();
     fs::write(file.join("now"), "").unwrap();
-    wait_until("the container ends", || !process::is_alive(pid));
+    wait_until("the container and its shim end", || !process::is_alive(shim));
     daemon.start_process();
-    wait_until("it is known to have ended", || daemon.status("box") == "exited");
     let state = &daemon.inspect("box")["State"];
     assert_eq!(
-        (state["OOMKilled"].as_bool(), state["ExitCode"].as_i64()),
-        (Some(true), Some(137))
+        (
+            state["Status"].as_str(),
+            state["OOMKilled"].as_bool(),
+            state["ExitCode"].as_i64()
+        ),
+        (Some("exited"), Some(true), Some(137))
     );
 }
 
@@ -170,11 +172,10 @@ fn a_shim_that_died_without_a_daemon_is_cleaned_up_by_the_next() {
 fn the_death_of_the_launcher_is_mended() {
     let daemon = daemon();
     background(&daemon, "--name box", WAIT);
-    let shim = daemon.shim_pid("box");
-    let others = daemon.processes();
-    let launcher = others
+    let launcher = daemon
+        .processes()
         .into_iter()
-        .find(|&pid| pid != daemon.pid() && pid != shim)
+        .find(|&pid| process::parent(pid) == Some(daemon.pid()))
         .expect("there is a launcher");
     process::signal(launcher, Signal::KILL);
     wait_until("the launcher is dead", || !process::is_alive(launcher));
@@ -210,31 +211,35 @@ fn kill_within(verb: &str, prepare: impl Fn(&Daemon), check: impl Fn(&Daemon)) {
     }
 }
 
-/// Every container is in a state that makes sense, and can be told what it is.
+/// Every container is in a state that makes sense, and can be told what it is. One that was told to end may still be on
+/// its way there, and one of `--rm` on its way out.
 fn sound(daemon: &Daemon) {
     for id in daemon.docker("ps -aq --no-trunc").ok().lines() {
-        let inspected = daemon.inspect(id);
-        let (status, pid) = (
-            inspected["State"]["Status"].as_str().unwrap(),
-            inspected["State"]["Pid"].as_i64().unwrap(),
-        );
-        assert!(
-            matches!(status, "created" | "running" | "exited" | "removing" | "dead"),
-            "{status}"
-        );
-        assert_eq!(status == "running", pid > 0, "{inspected}");
-        if pid > 0 {
-            assert!(process::is_alive(pid as i32));
-        } else {
-            assert!(daemon.cgroups(id).is_empty(), "{status} with a cgroup");
-        }
+        wait_until(&format!("{id} is what it is said to be"), || {
+            let answer = daemon.api().get(&format!("/containers/{id}/json"));
+            if answer.status == 404 {
+                return true;
+            }
+            let inspected = answer.json();
+            let (status, pid) = (
+                inspected["State"]["Status"].as_str().unwrap(),
+                inspected["State"]["Pid"].as_i64().unwrap(),
+            );
+            assert!(
+                matches!(status, "created" | "running" | "exited" | "removing" | "dead"),
+                "{status}"
+            );
+            assert_eq!(status == "running", pid > 0, "{inspected}");
+            match pid > 0 {
+                true => process::is_alive(pid as i32),
+                false => daemon.cgroups(id).is_empty(),
+            }
+        });
     }
-    let records = daemon.docker("ps -aq").ok().lines().count();
-    assert_eq!(
-        names_in(&daemon.data_root().join("containers")).len(),
-        records,
-        "directories without a record"
-    );
+    wait_until("every directory has a record", || {
+        let records = daemon.docker("ps -aq").ok().lines().count();
+        names_in(&daemon.data_root().join("containers")).len() == records
+    });
 }
 
 #[test]
