@@ -57,7 +57,7 @@ fn redis_serves_within_limits_is_paused_resumed_and_stopped() {
     assert_eq!(process::status_field(pid, "CapEff").unwrap(), "0000000000000000");
     assert_ne!(process::status_field(pid, "Uid").unwrap().split('\t').next(), Some("0"));
     assert!(daemon.docker("top redis").ok().contains("redis-server"));
-    assert!(daemon.docker("logs redis").ok().contains("Ready to accept connections"));
+    daemon.wait_for_log("redis", "Ready to accept connections");
 
     daemon.docker("pause redis").ok();
     let answered = std::thread::scope(|scope| {

@@ -54,6 +54,7 @@ fn a_daemon_finds_a_container_whose_shim_is_stopped() {
     let mut daemon = daemon();
     background(&daemon, "--name box --restart unless-stopped", WAIT);
     background(&daemon, "--name other", WAIT);
+    daemon.wait_for_log("box", "ready");
     let (pid, shim) = (daemon.container_pid("box"), daemon.shim_pid("box"));
     process::signal(shim, Signal::STOP);
     daemon.kill_and_start();

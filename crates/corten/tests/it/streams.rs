@@ -188,7 +188,9 @@ fn a_client_that_goes_away_does_not_disturb_the_container() {
         101
     );
     daemon.docker("start box").ok();
-    assert_eq!(connection.frame(), (1, b"line\n".to_vec()));
+    // One line, or as many as came before the shim looked.
+    let (stream, lines) = connection.frame();
+    assert!(stream == 1 && lines.starts_with(b"line\n"), "{lines:?}");
     drop(connection);
     let before = daemon.docker("logs box").ok().lines().count();
     corten_testkit::wait::wait_until("the log goes on", || {

@@ -139,8 +139,9 @@ fn a_volume_with_a_device_outlives_daemons_with_its_users() {
     background(
         &daemon,
         "--name one -v scratch:/data",
-        "echo kept >/data/file; while :; do sleep 0.05; done",
+        "echo kept >/data/file; echo ready; while :; do sleep 0.05; done",
     );
+    daemon.wait_for_log("one", "ready");
     daemon.kill_and_start();
     assert_eq!(
         sh(&daemon, "-v scratch:/data", "cat /data/file; echo more >/data/more").ok(),
