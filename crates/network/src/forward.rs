@@ -549,7 +549,7 @@ mod tests {
 
     /// Waits until it is so.
     fn becomes(what: &str, so: impl Fn() -> bool) {
-        for _ in 0..500 {
+        for _ in 0..3000 {
             if so() {
                 return;
             }

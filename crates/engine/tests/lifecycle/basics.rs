@@ -134,17 +134,19 @@ async fn stop_takes_the_signal_and_then_kills() {
     let world = World::new().await;
     let containers = world.engine().containers();
     let polite = world
-        .start(shell("trap 'exit 7' TERM; while :; do sleep 0.05; done"))
+        .start(shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"))
         .await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    world.wait_for_ready(&polite).await;
     containers.stop(&polite, None, None).await.expect("stopped");
     assert_eq!(containers.inspect(&polite).expect("known").state.exit_code, 7);
     assert_eq!(
         containers.stop(&polite, None, None).await.expect_err("stopped").kind(),
         Kind::NotModified
     );
-    let deaf = world.start(shell("trap '' TERM; while :; do sleep 0.05; done")).await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let deaf = world
+        .start(shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"))
+        .await;
+    world.wait_for_ready(&deaf).await;
     containers.stop(&deaf, None, Some(0)).await.expect("stopped");
     assert_eq!(containers.inspect(&deaf).expect("known").state.exit_code, 137);
     let error = containers.kill(&deaf, None).await.expect_err("ended").to_string();

@@ -18,7 +18,7 @@ use corten_engine::{
 };
 use corten_network::model::{NetworkRequest, SubnetRequest};
 
-use crate::world::{World, config, named, parent, shell};
+use crate::world::{PATIENCE, World, config, named, parent, shell};
 
 crate::tests![
     a_container_has_an_address_on_the_default_bridge,
@@ -34,8 +34,6 @@ crate::tests![
     settings_of_an_interface_are_made,
     the_default_network_follows_its_configuration,
 ];
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn on(network: &str, mut options: CreateOptions) -> CreateOptions {
     options.host_config.network_mode = network.to_owned();
@@ -480,7 +478,7 @@ async fn attachments_survive_the_daemon() {
         .await;
     let before = inspect(&world, &id).state.attachment.clone();
     world.close().await;
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    world.wait_for_end(&gone).await;
     world.open().await;
     assert_eq!(inspect(&world, &id).state.attachment, before);
     assert_eq!(hear((Ipv4Addr::LOCALHOST, 18_083).into()), "hello");

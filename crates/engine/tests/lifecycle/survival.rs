@@ -1,18 +1,21 @@
 //! Containers outlive daemons, and daemons repair what others left.
+use std::time::{Duration, Instant};
+
 use corten_api::types::{container::PortBinding, network::EndpointSettings};
 use corten_engine::{
     container::{
         create::Base,
-        view::{AttachOptions, ListOptions, LogsOptions, RemoveOptions, WaitCondition},
+        view::{AttachOptions, ContainerView, ListOptions, LogsOptions, RemoveOptions, WaitCondition},
     },
     engine::Engine,
+    error::Kind,
     network::record::CreateNetwork,
 };
 use corten_network::model::NetworkRequest;
 use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
 
-use crate::world::{World, config, parent, shell};
+use crate::world::{PATIENCE, World, config, parent, shell, wait_until};
 
 /// The argument that makes this executable a daemon to be killed.
 pub const VICTIM: &str = "victim";
@@ -81,8 +84,11 @@ fn set_frozen(pid: i32, frozen: bool) {
 
 async fn what_a_daemon_paused_and_did_not_say_goes_on() {
     let mut world = World::new().await;
-    let options = || shell("trap 'exit 4' TERM; while :; do sleep 0.01; done");
+    let options = || shell("trap 'exit 4' TERM; echo ready; while :; do sleep 0.01; done");
     let (unsaid, undone) = (world.start(options()).await, world.start(options()).await);
+    for id in [&unsaid, &undone] {
+        world.wait_for_ready(id).await;
+    }
     let state = |world: &World, id: &str| world.engine().containers().inspect(id).expect("known").state;
     world.engine().containers().pause(&undone).await.expect("paused");
     let pids = [&unsaid, &undone].map(|id| state(&world, id).pid);
@@ -111,7 +117,9 @@ async fn an_end_without_a_daemon_is_known_to_the_next() {
     gone.host_config.auto_remove = true;
     let gone = world.start(gone).await;
     world.close().await;
-    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    for id in [&id, &gone] {
+        world.wait_for_end(id).await;
+    }
     world.open().await;
     let containers = world.engine().containers();
     let state = containers.inspect(&id).expect("known").state;
@@ -264,15 +272,11 @@ async fn networks_are_what_records_say_after_any_kill() {
     for round in 0..8_u64 {
         world.close().await;
         // The lock is released with the last supervisor.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         kill_a_daemon(&world, true, 300 + 41 * round).await;
         world.open().await;
-        let all = ListOptions {
-            all: true,
-            ..ListOptions::default()
-        };
         let containers = world.engine().containers();
-        let views = containers.list(all).await.expect("listed");
+        let views = everybody(&world).await;
         let mut addresses = std::collections::BTreeSet::new();
         for view in &views {
             let (id, state) = (&view.record.id, &view.state);
@@ -312,7 +316,7 @@ async fn networks_are_what_records_say_after_any_kill() {
 
 /// No container's interface is left, and no port leads anywhere.
 fn nothing_is_plugged_in() {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         // The kernel takes its time with namespaces that nobody has any more.
         let interfaces = std::fs::read_to_string("/proc/thread-self/net/dev").expect("readable");
@@ -323,8 +327,8 @@ fn nothing_is_plugged_in() {
         if plugged.is_empty() {
             break;
         }
-        assert!(std::time::Instant::now() < deadline, "{plugged:?}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(Instant::now() < deadline, "{plugged:?}");
+        std::thread::sleep(Duration::from_millis(50));
     }
     let listed = std::process::Command::new("/usr/sbin/nft")
         .args(["list", "map", "inet", "corten", "any4"])
@@ -348,7 +352,7 @@ async fn kill_a_daemon(world: &World, networked: bool, after_milliseconds: u64) 
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("started");
-    tokio::time::sleep(std::time::Duration::from_millis(after_milliseconds)).await;
+    tokio::time::sleep(Duration::from_millis(after_milliseconds)).await;
     victim.kill().expect("killed");
     victim.wait().expect("reaped");
 }
@@ -358,25 +362,31 @@ async fn a_daemon_may_be_killed_at_any_instant() {
     for round in 0..8_u64 {
         world.close().await;
         // The lock is released with the last supervisor.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         kill_a_daemon(&world, false, 250 + 37 * round).await;
 
         world.open().await;
         let containers = world.engine().containers();
-        let all = containers
-            .list(ListOptions {
-                all: true,
-                ..ListOptions::default()
-            })
-            .await
-            .expect("listed");
-        let mut found: Vec<String> = all.iter().map(|view| view.record.id.clone()).collect();
-        found.sort();
-        for (path, what) in [("data/containers", "directories"), ("data/active", "writable layers")] {
-            let mut names = world.names(path);
-            names.sort();
-            assert_eq!(names, found, "{what} are those of the containers");
-        }
+        let end = Instant::now() + PATIENCE;
+        let all = loop {
+            let all = everybody(&world).await;
+            let mut found: Vec<String> = all.iter().map(|view| view.record.id.clone()).collect();
+            found.sort();
+            // Directories and writable layers; one that ends at this moment may be on its way out.
+            let [directories, layers] = ["data/containers", "data/active"].map(|path| {
+                let mut names = world.names(path);
+                names.sort();
+                names
+            });
+            if directories == found && layers == found {
+                break all;
+            }
+            assert!(
+                Instant::now() < end,
+                "{directories:?} and {layers:?} are not those of {found:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         for view in &all {
             let (id, phase) = (&view.record.id, view.state.phase);
             match phase.status() {
@@ -384,13 +394,7 @@ async fn a_daemon_may_be_killed_at_any_instant() {
                     // One that was frozen on its way to its end has just gone on.
                     let lives = || std::path::Path::new(&format!("/proc/{}", view.state.pid)).exists();
                     let is_said_to = || containers.inspect(id).is_ok_and(|now| now.state.phase.is_running());
-                    for _ in 0..1000 {
-                        if lives() || !is_said_to() {
-                            break;
-                        }
-                        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                    }
-                    assert!(lives() || !is_said_to(), "{id} runs");
+                    wait_until("what is said to run does so", || lives() || !is_said_to()).await;
                 }
                 "exited" => assert!([3, 137].contains(&view.state.exit_code), "{:?}", view.state),
                 status => assert_eq!(status, "created"),
@@ -399,8 +403,23 @@ async fn a_daemon_may_be_killed_at_any_instant() {
                 // A container whose start was cut off can be started as if nothing had been.
                 containers.start(id).await.expect("started");
             }
-            world.remove(id).await;
+            let options = RemoveOptions {
+                force: true,
+                volumes: true,
+            };
+            // One that ended by itself may be gone already.
+            if let Err(error) = containers.remove(id, options).await {
+                assert_eq!(error.kind(), Kind::NotFound, "{error}");
+            }
         }
         world.assert_clean();
     }
+}
+
+async fn everybody(world: &World) -> Vec<ContainerView> {
+    let all = ListOptions {
+        all: true,
+        ..ListOptions::default()
+    };
+    world.engine().containers().list(all).await.expect("listed")
 }

@@ -1,5 +1,8 @@
 //! A world of a test's own: data root, run root, cgroup parent, engine. All of it goes with the test.
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use corten_api::types::container::{ContainerConfig, HostConfig};
 use corten_engine::{
@@ -12,6 +15,8 @@ use corten_engine::{
 use tempfile::TempDir;
 
 pub const BUSYBOX: &str = "/usr/bin/busybox";
+/// Longer than anything takes on a loaded machine; only a failing test waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub directory: TempDir,
@@ -23,6 +28,15 @@ pub fn unavailable() -> Option<&'static str> {
         return Some("needs root");
     }
     (!Path::new(BUSYBOX).exists()).then_some("needs a static busybox in /usr/bin")
+}
+
+/// Asks again and again until it is so.
+pub async fn wait_until(what: &str, is_true: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Call it before any thread exists.
@@ -53,19 +67,19 @@ impl World {
     pub async fn open_with(&mut self, config: EngineConfig) {
         self.close().await;
         // The data root's lock goes with the last supervisor of the engine before.
-        for _ in 0..200 {
+        let end = Instant::now() + PATIENCE;
+        loop {
             match Engine::open(config.clone()).await {
                 Ok(engine) => {
                     self.engine = Some(engine);
                     return;
                 }
-                Err(error) if error.to_string().contains("another daemon") => {
+                Err(error) if error.to_string().contains("another daemon") && Instant::now() < end => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Err(error) => panic!("cannot open the engine: {error}"),
             }
         }
-        panic!("the engine before does not let go of the data root");
     }
 
     pub async fn close(&mut self) {
@@ -100,6 +114,27 @@ impl World {
         let end = containers.wait(&id, WaitCondition::NextExit).await.expect("waiting");
         containers.start(&id).await.expect("started");
         (id, end.await)
+    }
+
+    /// Waits until a container has printed `ready`: what its script did before that is done.
+    pub async fn wait_for_ready(&self, id: &str) {
+        let log = self
+            .directory
+            .path()
+            .join(format!("data/containers/{id}/{id}-json.log"));
+        wait_until("the container is ready", || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"))
+        })
+        .await;
+    }
+
+    /// Waits until the end of a container is known, or is written down for the next daemon.
+    pub async fn wait_for_end(&self, id: &str) {
+        let task = self.directory.path().join("run/tasks").join(id);
+        wait_until("the container ends", || {
+            !task.exists() || corten_runtime::state::read_exit(&task).is_ok_and(|exit| exit.is_some())
+        })
+        .await;
     }
 
     pub async fn remove(&self, id: &str) {

@@ -38,9 +38,21 @@ pub const TESTS: &[Test] = &[
 
 fn both_streams_are_logged() {
     let world = World::new();
-    world
-        .script("echo out; sleep 0.1; echo err >&2; sleep 0.1; printf rest")
-        .run();
+    world.request(|request| request.stdio.open_stdin = true);
+    let mut container = world
+        .script("echo out; read go; echo err >&2; read go; printf rest")
+        .create()
+        .unwrap();
+    let mut input = container.attach([true, false, false]);
+    container.start().unwrap();
+    // Of what waits in both pipes at once nobody knows which came first.
+    for printed in 1..=2 {
+        while world.log_lines().len() < printed {
+            std::thread::yield_now();
+        }
+        input.write_all(b"go\n").unwrap();
+    }
+    container.wait();
     let lines = world.log_lines();
     let seen: Vec<_> = lines
         .iter()
@@ -219,7 +231,7 @@ fn terminals_are_terminals() {
     assert!(container.state().terminal);
     let mut seen = String::new();
     let mut part = [0; 1000];
-    while !seen.contains("special file") {
+    while !seen.contains("special file\r\n") {
         let length = stream.read(&mut part).unwrap();
         assert!(length > 0, "{seen}");
         seen.push_str(std::str::from_utf8(&part[..length]).unwrap());

@@ -47,7 +47,8 @@ fn is_dead(number: i32) -> bool {
 }
 
 fn wait_until(what: impl Fn() -> bool) {
-    for _ in 0..1000 {
+    // A minute: longer than anything takes on a loaded machine.
+    for _ in 0..6000 {
         if what() {
             return;
         }
