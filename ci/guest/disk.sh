@@ -11,6 +11,11 @@ start() { # FLAGS...
   corten daemon "$@" -H unix:///run/c.sock --data-root /var/lib/corten --exec-root /run/corten --pidfile /run/c.pid >>/tmp/log 2>&1 &
   for i in $(seq 100); do corten ps >/dev/null 2>&1 && break; sleep 0.1; done
 }
+stop() { # SIGNAL
+  pid=$(cat /run/c.pid)
+  kill "$1" "$pid"
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+}
 start
 mkdir -p /tmp/root/bin /tmp/root/data
 cp /bin/busybox /tmp/root/bin/
@@ -30,17 +35,17 @@ check 'its neighbour' 0 "$(full -v large:/data box dd if=/dev/zero of=/data/file
 
 # Numbers of projects are not given twice, whatever happens to the daemon.
 corten run -d --name one --network none --storage-opt size=3m box sh -c 'dd if=/dev/zero of=/file bs=64k count=32 2>/dev/null; while :; do sleep 1000; done' >/dev/null
-kill -9 "$(cat /run/c.pid)"; sleep 0.3
+stop -9
 start
 check 'another one after the daemon died' 1 "$(full --storage-opt size=2m box dd if=/dev/zero of=/file bs=64k count=64)"
 check 'and one that fits' 0 "$(full --storage-opt size=2m box dd if=/dev/zero of=/file bs=64k count=16)"
 corten rm -f one >/dev/null
 corten volume rm small large >/dev/null
 check 'nothing is left' '' "$(ls /var/lib/corten/active /var/lib/corten/volumes | grep -v : | head -c 100)"
-kill "$(cat /run/c.pid)"; sleep 1
+stop -TERM
 start --storage-opt overlay2.size=2m
 check 'a container that says nothing, full' 1 "$(full box dd if=/dev/zero of=/file bs=64k count=64)"
 check 'one that says more' 0 "$(full --storage-opt size=8m box dd if=/dev/zero of=/file bs=64k count=64)"
-kill "$(cat /run/c.pid)"; sleep 1
+stop -TERM
 [ $failed = 0 ] || tail -20 /tmp/log
 exit $failed

@@ -11,7 +11,7 @@ link() { ./ip "$@"; } # `ip` alone is the shell's own
 # The world: another host, with two ways to it.
 unshare -n sleep 100000 &
 world=$!
-sleep 0.2
+while [ "$(readlink /proc/$world/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
 uplink() { # NAME PREFIX
   link link add "$1" type veth peer name "$1" netns $world
   link addr add "$2.1/24" dev "$1"
@@ -27,9 +27,9 @@ start() { # FLAGS...
   corten daemon "$@" -H unix:///run/c.sock --data-root /var/lib/corten --exec-root /run/corten --pidfile /run/c.pid >>/tmp/log 2>&1 &
   for i in $(seq 100); do corten ps >/dev/null 2>&1 && break; sleep 0.1; done
 }
-stop() {
+stop() { # [SIGNAL]
   pid=$(cat /run/c.pid)
-  kill "$pid"
+  kill "${1:--TERM}" "$pid"
   while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 }
 flows() { corten info --format '{{json .FirewallBackend.Info}}'; }
@@ -38,6 +38,10 @@ becomes() { # WHAT WANTED COMMAND...
   shift 2
   for i in $(seq 100); do got=$("$@"); [ "$got" = "$wanted" ] && break; sleep 0.1; done
   check "$what" "$wanted" "$got"
+}
+listens() { nsenter -t "$1" -n netstat -tln | grep -c ":$2 "; } # PID PORT
+echoes() { # CONTAINER
+  becomes "$1 listens" 1 listens "$(corten inspect --format '{{.State.Pid}}' "$1")" 7
 }
 IN_USE='[["FlowTable","in use"]]'
 
@@ -49,6 +53,7 @@ tar -C /tmp/root -c . | corten import - box >/dev/null || echo "FAIL import"
 corten network create --ipv6 --subnet fd00:7::/64 net >/dev/null
 corten run -d --name echo --network net -p 7:7 box nc -ll -p 7 -e cat >/dev/null
 becomes 'a host of its own' "$IN_USE" flows
+echoes echo
 
 # A connection that stays: what is said comes back.
 talk() { # NAME ADDRESS PORT
@@ -77,6 +82,7 @@ nft delete rule inet corten settled handle "$(counter 'counter.*handle')"
 
 # What leaves.
 out nc -ll -p 8 -e cat &
+becomes 'the other host listens' 1 listens $world 8
 corten exec echo sh -c '(echo a; sleep 1; echo b; sleep 100) | nc 10.9.1.2 8' >/tmp/left &
 becomes 'what leaves comes back' 'a b' sh -c 'echo $(cat /tmp/left)'
 becomes 'what leaves passes by the table' 1 offloaded dport=8
@@ -112,6 +118,7 @@ check 'the connection survives a flush' yes "$(said 4 four flushed)"
 uplink up1 10.9.2
 corten network create second >/dev/null
 corten run -d --name other --network second -p 10:7 box nc -ll -p 7 -e cat >/dev/null
+echoes other
 talk way 10.9.2.1 10; exec 5>/tmp/way.in
 for word in one two three; do check "the other way, $word" yes "$(said 5 way $word)"; done
 becomes 'it passes by the table' 1 offloaded dport=10
@@ -120,7 +127,7 @@ check 'where packets come in' 'up0 up1' "$(interfaces | grep -o 'up[01]' | sort 
 check 'three bridges, two ports, two ways out' 7 "$(interfaces | wc -w)"
 
 # The daemon dies, and comes back; it is stopped, and nobody would hear of rules.
-kill -9 "$(cat /run/c.pid)"; sleep 0.5
+stop -9
 check 'no daemon' yes "$(said 4 four alone)"
 start
 becomes 'a new daemon' "$IN_USE" flows
@@ -159,6 +166,7 @@ becomes 'it passes by the table' 1 offloaded dport=10
 corten rm -f other >/dev/null
 becomes 'with its container the table forgets it' 0 offloaded dport=10
 corten run -d --name other --network second -p 10:7 box nc -ll -p 7 -e cat >/dev/null
+echoes other
 connected() { out netstat -tn | grep -c ':10 *ESTABLISHED'; }
 sleep 1
 echo anybody >&5

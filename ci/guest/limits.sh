@@ -2,6 +2,12 @@
 check() { # WHAT WANTED GOT
   if [ "$2" = "$3" ]; then echo "ok   $1"; else echo "FAIL $1: wanted '$2', got '$3'"; failed=1; fi
 }
+becomes() { # WANTED COMMAND...: asks until it is so, or for half a minute; what it was in the end
+  wanted=$1; shift
+  for i in $(seq 100); do got=$("$@"); [ "$got" = "$wanted" ] && break; sleep 0.3; done
+  echo "$got"
+}
+status() { corten inspect --format '{{.State.Status}}' "$1"; }
 failed=0
 export DOCKER_HOST=unix:///run/c.sock
 corten daemon -H unix:///run/c.sock --data-root /var/lib/corten --exec-root /run/corten --pidfile /run/c.pid >/tmp/log 2>&1 &
@@ -39,8 +45,8 @@ check 'out of memory' true "$(corten inspect --format '{{.State.OOMKilled}}' hun
 corten rm hungry >/dev/null
 
 corten run -d --name forks --network none --pids-limit 8 box sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; sleep 1000' >/dev/null
-sleep 1
-check 'a pids limit holds' "can't fork" "$(corten logs forks 2>&1 | grep -o "can't fork" | head -1)"
+refused() { corten logs forks 2>&1 | grep -o "can't fork" | head -1; }
+check 'a pids limit holds' "can't fork" "$(becomes "can't fork" refused)"
 corten rm -f forks >/dev/null
 
 # Limits that change while a container runs, and those of block devices.
@@ -100,18 +106,18 @@ corten pause box >/dev/null
 check paused paused "$(corten inspect --format '{{.State.Status}}' box)"
 check frozen 1 "$(cat /sys/fs/cgroup/docker/*/cgroup.freeze)"
 corten unpause box >/dev/null
-kill -9 "$(cat /run/c.pid)"; sleep 0.5
+pid=$(cat /run/c.pid)
+kill -9 "$pid"
+while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 corten daemon -H unix:///run/c.sock --data-root /var/lib/corten --exec-root /run/corten --pidfile /run/c.pid >>/tmp/log 2>&1 &
 for i in $(seq 100); do corten ps >/dev/null 2>&1 && break; sleep 0.1; done
 check 'found again' running "$(corten inspect --format '{{.State.Status}}' box)"
 kill -9 "$(pidof corten-shim)" 2>/dev/null || for stat in /proc/[0-9]*/comm; do
   [ "$(cat "$stat")" = corten-shim ] && pid=${stat#/proc/} && kill -9 "${pid%/comm}"
 done
-for i in $(seq 30); do [ "$(corten inspect --format '{{.State.Status}}' box)" = exited ] && break; sleep 0.1; done
-check 'dead with its shim' exited "$(corten inspect --format '{{.State.Status}}' box)"
+check 'dead with its shim' exited "$(becomes exited status box)"
 corten rm box >/dev/null
-sleep 0.3
-check 'no cgroup is left' '' "$(find /sys/fs/cgroup/docker -mindepth 1 -type d)"
+check 'no cgroup is left' '' "$(becomes '' find /sys/fs/cgroup/docker -mindepth 1 -type d)"
 check 'no mount is left' 0 "$(grep -c corten /proc/mounts)"
 [ $failed = 0 ] || tail -20 /tmp/log
 exit $failed
