@@ -37,7 +37,8 @@ fn the_size_of_the_terminal_reaches_the_container_and_follows() {
             }
         }
         terminal.wait_to_show("24 80");
-        terminal.press("trap 'echo resized' WINCH\r");
+        terminal.press("trap 'echo resized' WINCH; echo set $((6 * 7))\r");
+        terminal.wait_to_show("set 42");
         terminal.resize(40, 132);
         for _ in 0..100 {
             terminal.press("stty size\r");
