@@ -265,7 +265,9 @@ fn nonsense_is_survived_and_thousands_of_questions_are_answered() {
         assert_eq!(inside.addresses_of("box"), std::slice::from_ref(&own));
     }
     // Others' are refused for as long as too many of them are on their way.
-    wait_until("the crowd has passed", || inside.addresses_of("www.example.org") == [FAR]);
+    wait_until("the crowd has passed", || {
+        inside.addresses_of("www.example.org") == [FAR]
+    });
     assert_eq!(inside.resolve_tcp("box", A).records, [own]);
     drop(silent);
 }

@@ -121,7 +121,7 @@ impl World {
         let log = self
             .directory
             .path()
-            .join(format!("data/containers/{id}/{id}-json.log"));
+            .join(format!("data/containers/{id}/log/{id}-json.log"));
         wait_until("the container is ready", || {
             std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"))
         })
