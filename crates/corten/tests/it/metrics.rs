@@ -1,10 +1,10 @@
 //! `/metrics`: numbers for Prometheus, on a port of their own.
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
-use corten_testkit::daemon::Daemon;
+use corten_testkit::{daemon::Daemon, namespace::Namespace};
 
 use crate::{WAIT, background, setup};
 
@@ -82,4 +82,16 @@ fn series_do_not_grow_with_containers() {
     };
     let before = series(&round(0));
     assert_eq!(series(&round(10)), before);
+}
+
+#[test]
+fn an_address_that_somebody_has_fails_the_start_before_anybody_is_served() {
+    let network = Namespace::new();
+    let _taken = network.inside(|| TcpListener::bind("127.0.0.1:9323")).unwrap();
+    let setup = setup().network(&network).arguments("--metrics-addr 127.0.0.1:9323");
+    let error = setup.start_in_vain().fails(1);
+    assert!(
+        error.contains("127.0.0.1:9323") && !error.contains("API listen on"),
+        "{error}"
+    );
 }
