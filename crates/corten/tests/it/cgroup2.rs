@@ -113,6 +113,7 @@ fn a_limit_without_its_controller_is_said_and_never_silent() {
 fn containers_are_found_again_on_cgroup2() {
     let mut daemon = daemon();
     background(&daemon, "--name box", WAIT);
+    daemon.wait_for_log("box", "ready");
     let pid = daemon.container_pid("box");
     daemon.kill_and_start();
     assert_eq!(daemon.container_pid("box"), pid);
