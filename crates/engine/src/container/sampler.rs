@@ -32,6 +32,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(50);
 /// The scheduler's period where a container has a quota and names none; what is read over a part of it says nothing.
 const QUOTA_PERIOD_MICROSECONDS: i64 = 100_000;
+/// Over how many of them a container with a quota is read, where they are not long. What it may use in two of them can come
+/// in one piece, late in the one and early in the next: over a single period that would show as twice its quota.
+const QUOTA_PERIODS: u32 = 4;
+const LONG: Duration = Duration::from_millis(500);
 /// A reading at least this old, and not older than two sweeps, is one to compare with; a younger one is as good as new.
 const FRESH: Duration = Duration::from_millis(250);
 /// Containers that one thread reads in a row.
@@ -142,7 +146,9 @@ impl Shared {
             if known.as_ref().is_some_and(|(age, _)| fresh(*age)) {
                 continue;
             }
-            let comparable = known.as_ref().filter(|(age, _)| *age >= FRESH);
+            let comparable = known
+                .as_ref()
+                .filter(|(age, _)| *age >= FRESH.max(moment(handle).min(LONG)));
             earlier.push(comparable.and_then(|(_, reading)| reading.sample.earlier()));
             old.push(handle.clone());
         }
@@ -260,7 +266,8 @@ fn moment(handle: &Handle) -> Duration {
         (_, true, period) => period,
         _ => 0,
     };
-    MOMENT.max(Duration::from_micros(period.unsigned_abs()))
+    let period = Duration::from_micros(period.unsigned_abs());
+    MOMENT.max(period).max((period * QUOTA_PERIODS).min(LONG))
 }
 
 /// Where a container's figures are.
