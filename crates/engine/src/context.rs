@@ -55,6 +55,16 @@ impl Context {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// Waits until what was removed is deleted from the disk too.
+    pub async fn finish_deletions(self: &Arc<Self>) -> Result<()> {
+        let context = Arc::clone(self);
+        blocking(move || {
+            context.store.finish_deletions();
+            Ok(())
+        })
+        .await
+    }
+
     /// What is in force at the moment.
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.read().expect("no panic while locked"))

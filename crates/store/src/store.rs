@@ -173,6 +173,11 @@ impl Store {
         self.sweeper.discard(directory)
     }
 
+    /// Waits until all that was removed is deleted from the disk. May take long: for who removes to have room.
+    pub fn finish_deletions(&self) {
+        self.sweeper.finish();
+    }
+
     /// Holds on to more layers for a container (of images that it mounts) until its writable layer is removed.
     pub fn hold_more(&self, container_id: &str, layers: &[String]) -> Result<(), Error> {
         self.hold_layers(container_id, &bare(layers))

@@ -13,11 +13,19 @@ use std::{
 
 use crate::error::Error;
 
+/// What the thread does, in this order.
+#[derive(Debug)]
+enum Work {
+    Delete(PathBuf),
+    /// Says that all before is done.
+    Tell(Sender<()>),
+}
+
 #[derive(Debug)]
 pub struct Sweeper {
     trash: PathBuf,
     next: AtomicU64,
-    queue: Option<Sender<PathBuf>>,
+    queue: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,13 +40,13 @@ impl Sweeper {
             next = next.max(number.map_or(0, |number| number + 1));
             left.push(entry.path());
         }
-        let (queue, work) = channel::<PathBuf>();
+        let (queue, work) = channel();
         let thread = thread::Builder::new()
             .name("sweeper".to_owned())
-            .spawn(move || work.into_iter().for_each(|path| delete(&path)))
+            .spawn(move || work.into_iter().for_each(Work::carry_out))
             .map_err(Error::io("start a thread for", &trash))?;
         for path in left {
-            let _ = queue.send(path);
+            let _ = queue.send(Work::Delete(path));
         }
         Ok(Sweeper {
             trash,
@@ -57,9 +65,28 @@ impl Sweeper {
             result => result.map_err(Error::io("remove", path))?,
         }
         if let Some(queue) = &self.queue {
-            let _ = queue.send(target);
+            let _ = queue.send(Work::Delete(target));
         }
         Ok(())
+    }
+
+    /// Waits until all that was discarded is deleted, and its room on the disk free.
+    pub fn finish(&self) {
+        let (done, finished) = channel();
+        if let Some(queue) = &self.queue
+            && queue.send(Work::Tell(done)).is_ok()
+        {
+            let _ = finished.recv();
+        }
+    }
+}
+
+impl Work {
+    fn carry_out(self) {
+        match self {
+            Work::Delete(path) => delete(&path),
+            Work::Tell(done) => drop(done.send(())),
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! How containers go: by `--rm`, by `rm` in every state, by `prune`; and who gets their names.
 use std::{thread, time::Duration};
 
-use corten_testkit::{daemon::Daemon, process, wait::wait_until};
+use corten_testkit::{
+    archive::Tar,
+    daemon::{Daemon, names_in},
+    image, process,
+    wait::wait_until,
+};
 use serde_json::{Value, json};
 
-use crate::{WAIT, background, daemon};
+use crate::{WAIT, background, daemon, sh};
 
 fn is_gone(daemon: &Daemon, name: &str) -> bool {
     daemon.api().get(&format!("/containers/{name}/json")).status == 404
@@ -269,4 +274,27 @@ fn a_daemon_that_dies_within_a_removal_leaves_nothing_half_removed() {
         assert!(pids.into_iter().all(|pid| !process::is_alive(pid)));
         daemon.assert_nothing_remains();
     }
+}
+
+#[test]
+fn who_prunes_has_the_room_at_once() {
+    let daemon = daemon();
+    let trash = daemon.data_root().join("trash");
+    let prune = |what: &str| {
+        daemon.docker(what).ok();
+        assert_eq!(names_in(&trash), Vec::<String>::new(), "{what}");
+    };
+    let fill = "mkdir -p /data; for number in $(seq 5000); do echo >/data/$number; done";
+    daemon
+        .docker(["run", "--network", "none", "busybox", "sh", "-c", fill])
+        .ok();
+    prune("container prune -f");
+    sh(&daemon, "-v kept:/data", fill).ok();
+    prune("volume prune -af");
+    let layer = (0..5000).fold(Tar::new(), |layer, number| {
+        layer.file(&number.to_string(), 0o644, b"content")
+    });
+    daemon.load(&image::busybox().tagged("full:1").layer(layer));
+    prune("image prune -af");
+    assert_eq!(daemon.docker("system df --format {{.Size}}").ok(), "0B\n0B\n0B\n0B");
 }

@@ -43,6 +43,7 @@ pub async fn prune(context: &Arc<Context>, table: &Table, filters: &Filters) -> 
             pruned.space_reclaimed += size;
         }
     }
+    context.finish_deletions().await?;
     Ok(pruned)
 }
 

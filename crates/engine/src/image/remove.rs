@@ -65,6 +65,7 @@ impl Inner {
             }
         }
         let freed = self.store.collect().map_err(from_store)?;
+        self.store.finish_deletions();
         Ok((removed, freed))
     }
 

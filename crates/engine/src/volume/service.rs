@@ -132,6 +132,7 @@ impl VolumeService {
                 pruned.space_reclaimed += size;
             }
         }
+        self.context.finish_deletions().await?;
         let reclaimed = [("reclaimed".to_owned(), pruned.space_reclaimed.to_string())];
         self.context.events.publish("volume", "prune", "", reclaimed.into());
         Ok(pruned)
