@@ -38,9 +38,10 @@ async fn end(handle: &Handle, signal: Option<&str>, timeout_seconds: Option<i64>
         .or(config.stop_timeout_seconds)
         .unwrap_or(TIMEOUT_SECONDS);
 
-    let exits = snapshot.exits;
-    let ended = |snapshot: &Snapshot| snapshot.removed || snapshot.exits > exits;
     handle.ask(|reply| Command::MarkStopped { restart, reply }).await?;
+    // From here on its policy starts it no more, and the next end is the last.
+    let exits = handle.snapshot().exits;
+    let ended = |now: &Snapshot| now.removed || now.exits > exits || !now.state.phase.is_up();
     match handle.ask(|reply| Command::Signal { number, reply }).await {
         Ok(()) => {
             let patience = u64::try_from(seconds).map(Duration::from_secs);
