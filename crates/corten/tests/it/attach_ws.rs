@@ -9,7 +9,7 @@ use corten_testkit::{
     wait::wait_until,
 };
 
-use crate::{WAIT, background, daemon};
+use crate::{WAIT, background, create, daemon};
 
 /// A client's end of a web socket.
 struct WebSocket(UnixStream);
@@ -145,19 +145,7 @@ impl Peek for UnixStream {
 #[test]
 fn older_clients_get_every_stream() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "create",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "echo out; echo err >&2",
-        ])
-        .ok();
+    create(&daemon, "--name box", "echo out; echo err >&2");
     let mut old = WebSocket::open(&daemon, "/v1.41/containers/box/attach/ws?stream=1&stdout=1");
     let mut new = WebSocket::open(&daemon, "/v1.42/containers/box/attach/ws?stream=1&stdout=1");
     daemon.docker("start box").ok();

@@ -3,7 +3,7 @@ use std::fs;
 
 use corten_testkit::{cgroup, daemon::Daemon, image, wait::wait_until};
 
-use crate::{WAIT, background, read_kernel_log, setup};
+use crate::{WAIT, background, read_kernel_log, setup, sh};
 
 /// Where cgroup2 is mounted outside; its controllers may belong to v1.
 const MOUNT: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
@@ -53,49 +53,14 @@ fn containers_run_pause_and_die_on_cgroup2() {
 #[test]
 fn devices_are_guarded_by_a_program_on_cgroup2() {
     let daemon = daemon();
-    let output = daemon.docker([
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "busybox",
-        "sh",
-        "-c",
-        "mknod /x c 1 11 && head -c 1 /x",
-    ]);
+    let output = sh(&daemon, "", "mknod /x c 1 11 && head -c 1 /x");
     assert!(
         output.clone().fails(1).contains("Operation not permitted"),
         "{output:?}"
     );
-    daemon
-        .docker([
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "echo x >/dev/null && head -c 1 /dev/zero",
-        ])
-        .ok();
+    sh(&daemon, "", "echo x >/dev/null && head -c 1 /dev/zero").ok();
     let script = read_kernel_log("/dev/kmsg");
-    daemon
-        .docker([
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "--cap-add",
-            "SYSLOG",
-            "--device",
-            "/dev/kmsg",
-            "busybox",
-            "sh",
-            "-c",
-            &script,
-        ])
-        .ok();
+    sh(&daemon, "--cap-add SYSLOG --device /dev/kmsg", &script).ok();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     WAIT, background,
     copy::{entries, events},
-    daemon,
+    daemon, kept,
 };
 
 #[test]
@@ -15,25 +15,7 @@ fn files_and_settings_become_an_image() {
     let daemon = daemon();
     let script =
         "echo made >/srv.txt; rm /etc/group; mkdir /d; echo 1 >/d/f; rm -r /home; mkdir /home; echo 2 >/home/new";
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "-e",
-            "A=1",
-            "--label",
-            "a=1",
-            "-w",
-            "/tmp",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(&daemon, "--name box -e A=1 --label a=1 -w /tmp", script).ok();
     let id = daemon
         .docker([
             "commit",
@@ -203,19 +185,7 @@ fn an_image_of_a_container_saves_and_loads_bit_by_bit() {
     let daemon = daemon();
     let script = "cd /tmp; echo 1 >f; ln f hard; ln -s f link; mkfifo p; dd if=/dev/urandom of=big bs=1M count=3 2>/dev/null; \
                   rm /etc/group; chown -R 7:8 f; chmod 4711 f; truncate -s 100M sparse";
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(&daemon, "--name box", script).ok();
     let id = daemon.docker("commit box made:1").ok();
     let before = daemon.docker("save made:1").stdout;
     let show = [

@@ -14,7 +14,7 @@ use corten_testkit::{
 };
 use serde_json::Value;
 
-use crate::{WAIT, background, daemon};
+use crate::{WAIT, background, daemon, kept};
 
 /// A directory for this side of a copy.
 fn local(daemon: &Daemon) -> PathBuf {
@@ -176,19 +176,12 @@ fn a_directory_is_copied_under_its_name_or_the_one_it_is_given() {
 #[test]
 fn archives_begin_with_the_name_that_was_asked_for() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "mkdir -p /d/e; echo 1 >/d/f; ln -s d /l; ln -s /d/f /lf",
-        ])
-        .ok();
+    kept(
+        &daemon,
+        "--name box",
+        "mkdir -p /d/e; echo 1 >/d/f; ln -s d /l; ln -s /d/f /lf",
+    )
+    .ok();
     let get = |path: &str| {
         let path = format!("/containers/box/archive?path={path}");
         names(&daemon.api().get(&path).expect(200).body)
@@ -209,19 +202,7 @@ fn a_path_is_told_as_go_tells_it() {
     let daemon = daemon();
     let script = "cd /tmp; echo 12345 >f; chmod 4751 f; mkdir d; ln -s /etc/../tmp/f link; ln -s no/../where dangling; \
                   mkfifo p; mknod c c 1 3; touch -d @1700000000 f";
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(&daemon, "--name box", script).ok();
     let mode = |path: &str| stat(&daemon, "box", path)["mode"].as_u64().unwrap();
     let file = stat(&daemon, "box", "/tmp/f");
     assert_eq!((file["name"].as_str(), file["size"].as_i64()), (Some("f"), Some(6)));
@@ -281,19 +262,7 @@ fn what_is_not_there_is_said_in_dockers_words() {
 #[test]
 fn kinds_do_not_change_where_that_is_not_wanted() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "mkdir /tmp/d; echo 1 >/tmp/f",
-        ])
-        .ok();
+    kept(&daemon, "--name box", "mkdir /tmp/d; echo 1 >/tmp/f").ok();
     let file = Tar::new().file("d", 0o644, b"x").finish();
     let directory = Tar::new().directory("f/", 0o755).finish();
     for (archive, message) in [
@@ -663,19 +632,7 @@ fn clients_that_vanish_leave_nothing_behind() {
     let script = "dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
     background(&daemon, "--name running", script);
     daemon.wait_for_log("running", "ready");
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "ended",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "dd if=/dev/zero of=/big bs=1M count=64",
-        ])
-        .ok();
+    kept(&daemon, "--name ended", "dd if=/dev/zero of=/big bs=1M count=64").ok();
     // Once, so that what stays for good is there.
     let once = |name: &str| {
         for path in ["archive?path=/big", "export"] {

@@ -15,7 +15,7 @@ use corten_testkit::{
 use crate::{
     WAIT, background,
     copy::{entries, put},
-    daemon,
+    daemon, kept,
 };
 
 /// A file of the host's that nobody may reach, and its directory.
@@ -61,20 +61,7 @@ fn modes(directory: &Path) -> (u32, u32) {
 fn containers(daemon: &Daemon, script: &str) {
     background(daemon, "--name running --privileged", &format!("{script}; {WAIT}"));
     daemon.wait_for_log("running", "ready");
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "ended",
-            "--network",
-            "none",
-            "--privileged",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(daemon, "--name ended --privileged", script).ok();
 }
 
 #[test]
@@ -301,19 +288,7 @@ fn a_process_in_another_root_does_not_change_what_is_copied() {
 fn an_archive_from_a_container_stays_beneath_its_destination() {
     let daemon = daemon();
     let script = "mkdir -p /d; cd /d; ln -s /escape-me a; ln -s .. b; mkdir c; echo x >c/f";
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(&daemon, "--name box", script).ok();
     let local = daemon.root().join("local");
     fs::create_dir(&local).unwrap();
     // What an earlier copy has left is what a later one could be led by.
@@ -326,19 +301,7 @@ fn an_archive_from_a_container_stays_beneath_its_destination() {
     let outside = daemon.root().join("outside");
     fs::create_dir(&outside).unwrap();
     let script = "mkdir -p /d/trap; echo x >/d/trap/f";
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(&daemon, "--name box", script).ok();
     std::os::unix::fs::symlink(&outside, local.join("d/trap")).unwrap();
     let error = daemon.corten(["cp", "box:/d", local.to_str().unwrap()]).fails(1);
     assert!(error.contains("cannot overwrite non-directory"), "{error}");
@@ -349,19 +312,7 @@ fn an_archive_from_a_container_stays_beneath_its_destination() {
 fn a_tree_without_end_is_refused_and_can_be_removed() {
     let daemon = daemon();
     let script = "cd /tmp; i=0; while [ $i -lt 700 ]; do mkdir d; cd d; i=$((i+1)); done";
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
+    kept(&daemon, "--name box", script).ok();
     let mut connection = daemon.api().open();
     connection.send("GET", "/containers/box/archive?path=/tmp/d", None);
     connection.head();

@@ -6,7 +6,7 @@ use corten_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::{WAIT, background, daemon};
+use crate::{WAIT, background, daemon, kept};
 
 /// `ACTION` of the past events that pass a filter.
 #[track_caller]
@@ -71,21 +71,7 @@ fn stop_kill_pause_and_rename_are_told() {
 #[test]
 fn events_carry_names_images_labels_and_exit_codes() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--label",
-            "a=b",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "exit 3",
-        ])
-        .fails(3);
+    kept(&daemon, "--name box --label a=b", "exit 3").fails(3);
     let answer = daemon.api().get("/events?since=0&until=1&filters={}").expect(200);
     assert_eq!(answer.body, b"");
     let until = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;

@@ -10,7 +10,7 @@ use corten_testkit::{
 };
 use serde_json::json;
 
-use crate::{WAIT, background, daemon, setup, sh};
+use crate::{WAIT, background, daemon, kept, setup, sh};
 
 #[test]
 fn a_program_of_another_architecture_is_named() {
@@ -163,17 +163,7 @@ fn a_log_that_cannot_be_written_does_not_stop_the_container() {
     .unwrap();
     let daemon = setup().data_root(&disk.path().join("data")).start();
     daemon.load(&image::busybox());
-    let output = daemon.docker([
-        "run",
-        "--name",
-        "box",
-        "--network",
-        "none",
-        "busybox",
-        "sh",
-        "-c",
-        "yes 0123456789 | head -n 600000; exit 3",
-    ]);
+    let output = kept(&daemon, "--name box", "yes 0123456789 | head -n 600000; exit 3");
     assert_eq!(output.code, 3);
     assert_eq!(output.stdout.len(), 6_600_000);
     daemon.docker("rm box").ok();

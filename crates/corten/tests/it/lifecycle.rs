@@ -4,24 +4,12 @@ use std::fs;
 use corten_testkit::{image, process, wait::wait_until};
 use serde_json::json;
 
-use crate::{WAIT, background, daemon};
+use crate::{WAIT, background, create, daemon, kept};
 
 #[test]
 fn a_container_is_created_started_stopped_and_removed() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "create",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            WAIT,
-        ])
-        .ok();
+    create(&daemon, "--name box", WAIT);
     assert_eq!(daemon.status("box"), "created");
     assert_eq!(daemon.docker("start box").ok(), "box");
     assert_eq!(daemon.status("box"), "running");
@@ -233,19 +221,7 @@ fn a_running_container_is_not_removed_unless_forced() {
 #[test]
 fn wait_gives_the_exit_code_to_everyone_who_asks() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "create",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "exit 6",
-        ])
-        .ok();
+    create(&daemon, "--name box", "exit 6");
     // Waiting for a container that does not run yet: `not-running` is true at once, `next-exit` is not.
     assert_eq!(daemon.docker("wait box").ok(), "0");
     let mut next = daemon.api().open();
@@ -328,19 +304,7 @@ fn pruning_takes_what_does_not_run() {
 fn lists_show_what_was_asked_for() {
     let daemon = daemon();
     background(&daemon, "--name running --label k=v", WAIT);
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "failed",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "exit 3",
-        ])
-        .fails(3);
+    kept(&daemon, "--name failed", "exit 3").fails(3);
     daemon.docker("create --name made --network none busybox echo x").ok();
     let names = |words: &str| {
         let list = daemon.docker(&format!("ps --format {{{{.Names}}}} {words}")).ok();
@@ -446,19 +410,7 @@ fn inspect_tells_what_was_asked_for() {
 #[test]
 fn a_container_can_be_started_again_after_its_end() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "echo x >>/n; wc -l </n",
-        ])
-        .ok();
+    kept(&daemon, "--name box", "echo x >>/n; wc -l </n").ok();
     for count in 2..5 {
         assert_eq!(daemon.docker("start -a box").ok(), count.to_string());
     }

@@ -96,22 +96,36 @@ fn daemon() -> Daemon {
     daemon
 }
 
-/// `docker run --rm --network none OPTIONS busybox sh -c SCRIPT`
+/// `docker run --rm --network none OPTIONS busybox sh -c SCRIPT`.
 #[track_caller]
 fn sh(daemon: &Daemon, options: impl Arguments, script: &str) -> Output {
-    let mut words = "run --rm --network none".words();
-    words.extend(options.words());
-    words.extend(["busybox", "sh", "-c", script].words());
-    daemon.docker(words)
+    busybox(daemon, "run --rm", options, script)
+}
+
+/// `docker run --network none OPTIONS busybox sh -c SCRIPT`: it is there when it has ended.
+#[track_caller]
+fn kept(daemon: &Daemon, options: impl Arguments, script: &str) -> Output {
+    busybox(daemon, "run", options, script)
 }
 
 /// `docker run -d --network none OPTIONS busybox sh -c SCRIPT`; the id.
 #[track_caller]
 fn background(daemon: &Daemon, options: impl Arguments, script: &str) -> String {
-    let mut words = "run -d --network none".words();
+    busybox(daemon, "run -d", options, script).ok()
+}
+
+/// `docker create --network none OPTIONS busybox sh -c SCRIPT`; the id.
+#[track_caller]
+fn create(daemon: &Daemon, options: impl Arguments, script: &str) -> String {
+    busybox(daemon, "create", options, script).ok()
+}
+
+#[track_caller]
+fn busybox(daemon: &Daemon, command: &str, options: impl Arguments, script: &str) -> Output {
+    let mut words = format!("{command} --network none").words();
     words.extend(options.words());
     words.extend(["busybox", "sh", "-c", script].words());
-    daemon.docker(words).ok()
+    daemon.docker(words)
 }
 
 /// A script that reads the kernel's log, a device that no container has by itself. Who is about to read a record that the

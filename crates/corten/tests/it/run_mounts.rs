@@ -9,7 +9,7 @@ use corten_testkit::{
 };
 use serde_json::json;
 
-use crate::{WAIT, background, daemon, sh};
+use crate::{WAIT, background, daemon, kept, sh};
 
 #[test]
 fn a_read_only_root_refuses_writes_but_tmpfs_takes_them() {
@@ -170,19 +170,7 @@ fn an_anonymous_volume_goes_away_with_a_container_of_rm() {
 #[test]
 fn what_a_container_writes_stays_its_own() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "run",
-            "--name",
-            "one",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "rm /etc/group; echo changed >/etc/passwd",
-        ])
-        .ok();
+    kept(&daemon, "--name one", "rm /etc/group; echo changed >/etc/passwd").ok();
     assert!(sh(&daemon, "", "cat /etc/passwd /etc/group").ok().contains("root:x:0"));
     daemon.docker("start one").ok();
     daemon.docker("wait one").ok();

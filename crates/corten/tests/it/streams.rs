@@ -2,7 +2,7 @@
 use corten_testkit::{follower::Follower, image::digest};
 use serde_json::json;
 
-use crate::{WAIT, background, daemon, sh};
+use crate::{WAIT, background, create, daemon, sh};
 
 #[test]
 fn output_and_errors_stay_apart() {
@@ -138,19 +138,7 @@ fn attach_forwards_signals() {
 #[test]
 fn start_attaches_and_gives_the_exit_code() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "create",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "echo again; exit 3",
-        ])
-        .ok();
+    create(&daemon, "--name box", "echo again; exit 3");
     for _ in 0..2 {
         let output = daemon.docker("start -a box");
         assert_eq!((output.text().as_str(), output.code), ("again", 3));
@@ -166,20 +154,7 @@ fn start_attaches_and_gives_the_exit_code() {
 #[test]
 fn a_client_that_goes_away_does_not_disturb_the_container() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "create",
-            "-i",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "while :; do echo line; sleep 0.01; done",
-        ])
-        .ok();
+    create(&daemon, "-i --name box", "while :; do echo line; sleep 0.01; done");
     let mut connection = daemon.api().open();
     assert_eq!(
         connection
@@ -203,19 +178,7 @@ fn a_client_that_goes_away_does_not_disturb_the_container() {
 #[test]
 fn a_slow_reader_does_not_stop_the_log() {
     let daemon = daemon();
-    daemon
-        .docker([
-            "create",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "yes 0123456789 | head -n 500000",
-        ])
-        .ok();
+    create(&daemon, "--name box", "yes 0123456789 | head -n 500000");
     let mut connection = daemon.api().open();
     assert_eq!(
         connection.upgrade("/containers/box/attach?stream=1&stdout=1").status,

@@ -9,7 +9,7 @@ use corten_testkit::{command, wait::wait_until};
 use serde_json::json;
 
 use crate::{
-    WAIT, background, daemon,
+    WAIT, background, create, daemon,
     run_limits::{is_v2, limit},
     sh,
 };
@@ -59,19 +59,7 @@ fn limits_of_a_running_container_change_at_once() {
 #[test]
 fn what_is_updated_at_rest_holds_from_the_next_start_on() {
     let daemon = daemon();
-    let id = daemon
-        .docker([
-            "create",
-            "--name",
-            "box",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            WAIT,
-        ])
-        .ok();
+    let id = create(&daemon, "--name box", WAIT);
     assert_eq!(
         daemon
             .corten("update -m 64m --memory-swap 64m --pids-limit 40 box")
