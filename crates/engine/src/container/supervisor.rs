@@ -88,6 +88,14 @@ async fn run(mut container: Supervised, mut queue: mpsc::Receiver<Command>, clos
             () = closing.cancelled() => break,
         }
     }
+    dismiss(queue).await;
+}
+
+/// Lets everybody who still asks know that nobody answers any more. Dropping the queue would not: a command that is just
+/// being put into it would lie there, with its reply, for as long as anybody has a handle, and who asks has one.
+async fn dismiss(mut queue: mpsc::Receiver<Command>) {
+    queue.close();
+    while queue.recv().await.is_some() {}
 }
 
 /// A supervisor that panics would leave its container to nobody. The daemon ends instead, and the next one finds
@@ -175,5 +183,29 @@ async fn obey(container: &mut Supervised, command: Command) {
             container.retry().await;
             drop(reply.send(Ok(())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_on_its_way_to_one_that_is_gone_is_answered() {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let begun = commands.reserve().await.expect("the queue is open");
+        let dismissed = tokio::spawn(dismiss(queue));
+        while !commands.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let (reply, answer) = oneshot::channel();
+        begun.send(Command::Retry { reply });
+        let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+        answer.expect("it is dismissed").expect_err("nobody obeys it");
+        dismissed.await.expect("no panic");
     }
 }
