@@ -478,7 +478,7 @@ fn a_link_is_taken_away_by_the_name_that_its_owner_has_for_it() {
     let (_world, daemon) = world();
     up(&daemon, "server", "");
     up(&daemon, "client", "--link server:db");
-    let knows = || daemon.exec("client", "cat /etc/hosts").ok().contains("\tdb");
+    let knows = || daemon.exec("client", "cat /etc/hosts").ok().contains("\tdb ");
     assert!(knows());
     let error = daemon.docker("rm --link client").fails(1);
     assert!(error.contains("cannot remove the default link name"), "{error}");
